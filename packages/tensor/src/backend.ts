@@ -1,0 +1,171 @@
+/**
+ * Backend: where arithmetic happens. Algorithms are written once against {@link Scope} and run on every backend.
+ *
+ * ```ts
+ * const s = backend.scope();
+ * const h = s.upload(matrix);
+ * const y = s.gemm(h, h, { transposeB: true });
+ * const result = await s.read(y);
+ * s.dispose();                       // frees h and y
+ * ```
+ *
+ * Ops check shapes and throw at the call. Arithmetic may run at the call or later; `flush()` and `read()` are the only waits. Output
+ * handles belong to the scope whose op made them. Float handles are float32 matrices; every op takes views with any row stride.
+ * @module
+ */
+import type { Linear } from './layouts.js';
+import type { NdArray, Tensor, TypedArray } from './ndarray.js';
+
+/** Element types of a handle: float32, unsigned byte. */
+export type HandleType = 'f32' | 'u8';
+
+/** A matrix in a backend's memory. Opaque: only the scope that made it (or was given it by `keep`) frees it. */
+export interface Handle {
+  readonly type: HandleType;
+  readonly rows: number;
+  readonly cols: number;
+}
+
+/** A weight packed for a backend. Belongs to the caller, not to a scope. */
+export interface LoadedLinear {
+  readonly out: number;
+  readonly in: number;
+  /** Bytes it takes in the backend's memory. */
+  readonly bytes: number;
+  dispose(): void;
+}
+
+export interface ScopeOpts {
+  /** `flush` and `read` throw its reason once it is aborted. */
+  signal?: AbortSignal;
+}
+
+export interface Backend {
+  /** Names the arithmetic: results are the same bytes for the same variant. `js`, `wasm-simd128` … */
+  readonly variant: string;
+  scope(opts?: ScopeOpts): Scope;
+  /**
+   * Packs a weight. Every layout works; those without a kernel are decoded a tile at a time when multiplied.
+   * @throws LmqError `backend/memory`, or `backend/unsupported` for an `input` quantization that this backend cannot run
+   */
+  load(linear: Linear): LoadedLinear;
+}
+
+export interface GemmOpts {
+  transposeA?: boolean;
+  transposeB?: boolean;
+  /** Default 1. */
+  alpha?: number;
+  /** Factor of the earlier contents of `out`. Default 0, or 1 … only with `out`. */
+  beta?: number;
+  /** Written instead of a new handle; may be a view. */
+  out?: Handle;
+}
+
+/** Per-row, per-group affine grid: code = clamp(round_half_even(w / scale) + zero, 0, 2^bits - 1), value = (code - zero) * scale. */
+export interface AffineGrid {
+  /** [rows, groups] */
+  scales: Handle;
+  /** [rows, groups], integers stored as float32 */
+  zeroPoints: Handle;
+  bits: number;
+}
+
+export interface SweepOpts {
+  /** First and one past the last column to quantize in this call. */
+  start: number;
+  end: number;
+  /** Error is fed into columns up to here; the caller carries it further with a gemm on `errors`. */
+  blockEnd: number;
+  /** Constant within the call: [rows, 1] scales and zero points. */
+  grid: AffineGrid;
+  /** u8 [rows, end - start]: receives the codes. */
+  codes: Handle;
+  /** f32 [rows, end - start]: receives (w - q) / U[i,i]. */
+  errors: Handle;
+}
+
+export interface AttentionOpts {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  /** Factor of q k^T. Default 1 / sqrt(headDim). */
+  scale?: number;
+  /** Position of the first query; query i sees keys 0 … position + i. Default 0. */
+  position?: number;
+}
+
+export interface RopeOpts {
+  headDim: number;
+  /** `half`: element i pairs with i + rotary/2 (Hugging Face). `interleaved`: 2i with 2i + 1 (GGUF llama). */
+  style: 'half' | 'interleaved';
+  /** Position of the first row. Default 0. */
+  position?: number;
+}
+
+/** Memory and ops. All handles made through a scope are freed by `dispose` unless moved by `keep`. */
+export interface Scope extends Disposable {
+  readonly backend: Backend;
+
+  // ---- memory
+  /** Copies a tensor in; 1-D becomes [1, n]. Float32Array → f32, Uint8Array → u8. */
+  upload(t: Tensor<TypedArray>): Handle;
+  /** Zero-filled. */
+  alloc(rows: number, cols: number, type?: HandleType): Handle;
+  /** A window onto rows [r0, r1) and columns [c0, c1), sharing memory. Dies with the handle it looks at. */
+  view(h: Handle, rows: readonly [number, number], cols?: readonly [number, number]): Handle;
+  copy(h: Handle): Handle;
+  /** Overwrites a handle's contents. */
+  write(h: Handle, t: Tensor<TypedArray>): void;
+  /** Copies out, after everything before it has run. */
+  read(h: Handle): Promise<NdArray<Float32Array>>;
+  readCodes(h: Handle): Promise<NdArray<Uint8Array>>;
+  /** Frees one handle before the scope ends. */
+  free(h: Handle): void;
+  /** Moves a handle to another scope of the same backend. */
+  keep(h: Handle, to: Scope): Handle;
+  /** Waits for the arithmetic, lets the event loop run when it has not for a while, and checks `signal`. Call every ~50 ms of work. */
+  flush(): Promise<void>;
+  dispose(): void;
+
+  // ---- linear algebra
+  /** alpha op(A) op(B) + beta out. */
+  gemm(a: Handle, b: Handle, opts?: GemmOpts): Handle;
+  /** h ← beta h + alpha X^T X, both triangles. h [n, n], x [tokens, n]. */
+  syrk(h: Handle, x: Handle, opts?: { alpha?: number; beta?: number }): void;
+  /** Lower L with A = L L^T (upper triangle zero); A is read from its lower triangle. `ok` is false when A is not positive definite. */
+  cholesky(a: Handle): { factor: Handle; ok: boolean };
+  /** Inverse of a lower triangular matrix. */
+  triangularInverse(l: Handle): Handle;
+  /** Gathers rows and columns: out[i][j] = a[rows[i]][cols[j]]. Absent: all, in order. */
+  select(a: Handle, rows?: ArrayLike<number>, cols?: ArrayLike<number>): Handle;
+  /** into[rows[i]] += factors[i] * a[i]. Rows may repeat. */
+  scatterAdd(into: Handle, a: Handle, rows: ArrayLike<number>, factors?: ArrayLike<number>): void;
+  /** into += alpha * a. */
+  addTo(into: Handle, a: Handle, alpha?: number): void;
+
+  // ---- quantization
+  /** Quantizes and decodes by groups of `groupSize` columns (the last may be shorter); `codes` (u8, w's shape) also receives the codes. */
+  fakeQuant(w: Handle, grid: AffineGrid, groupSize: number, codes?: Handle): Handle;
+  /**
+   * OBS sweep (Frantar et al. 2023, GPTQ algorithm 1, inner loop): for each column i in [start, end): q = grid(w_i), e = (w_i - q) /
+   * U[i,i], w_j -= e U[i,j] for j in (i, blockEnd), w_i = q. U [in, in] is upper triangular, H^-1 = U^T U. Overwrites w in place.
+   */
+  obsSweep(w: Handle, u: Handle, opts: SweepOpts): void;
+
+  // ---- transformer
+  /** x W^T + bias. x [tokens, in] → [tokens, out]. */
+  linear(x: Handle, w: LoadedLinear): Handle;
+  /** Rows of a loaded weight, decoded: [ids.length, in]. */
+  embedding(w: LoadedLinear, ids: ArrayLike<number>): Handle;
+  /** x / sqrt(mean(x^2) + eps) * weight, per row. weight [1, cols]. */
+  rmsNorm(x: Handle, weight: Handle, eps: number): Handle;
+  /** Rotates x [tokens, heads * headDim] in place. cos, sin: [context, rotary / 2]. */
+  rope(x: Handle, cos: Handle, sin: Handle, opts: RopeOpts): void;
+  /** Causal grouped-query attention. q [tokens, heads * headDim]; k, v [position + tokens, kvHeads * headDim] → q's shape. */
+  attention(q: Handle, k: Handle, v: Handle, opts: AttentionOpts): Handle;
+  /** silu(gate) * up. */
+  swiglu(gate: Handle, up: Handle): Handle;
+  /** Per row. */
+  softmax(x: Handle): Handle;
+}

@@ -1,0 +1,118 @@
+/**
+ * Storage layouts of compressed weights: what a method returns, a backend multiplies with, and a checkpoint writes. A closed union; a
+ * method that needs a new layout extends it, and brings decode, byteLength and validate (`@lmq/formats`) and multiplication (backends).
+ *
+ * Common to all: `shape` is `[out, in]`. Codes are unsigned, packed with the lowest bits first; each row of `codes` starts on a byte
+ * (`rowBytes = ceil(in * bits / 8)`). Columns are in their original order: act-order lives in `groupIndex`. `data` keeps the stored
+ * bits, so sizes are exact and a trip through a file changes nothing.
+ * @module
+ */
+import type { Tensor } from './ndarray.js';
+
+export type CompressedTensor = Dense | Affine | Lut | Blocks | Sum | Parts | Rescaled;
+export type LayoutKind = CompressedTensor['kind'];
+
+/** Float formats that a dense tensor or a scale can be stored in. */
+export type FloatFormat = 'fp32' | 'fp16' | 'bf16';
+
+/** Stored floats: `Float32Array` for fp32, `Uint16Array` of bit patterns for fp16 and bf16. */
+export type FloatData = Float32Array | Uint16Array;
+
+/** Plain numbers, row-major. */
+export interface Dense {
+  kind: 'dense';
+  shape: [rows: number, cols: number];
+  format: FloatFormat;
+  data: FloatData;
+}
+
+/**
+ * Scales: one per block of `[rows, cols]` weights, stored row-major as `[ceil(out / rows), ceil(in / cols)]`. `[1, g]` is a scale per
+ * group of g input columns, `[1, in]` one per output row, `[out, in]` one per tensor. With a `groupIndex` in the tensor, column c takes
+ * group `groupIndex[c]` and the blocks count groups only.
+ */
+export interface Scales {
+  block: [rows: number, cols: number];
+  format: FloatFormat;
+  data: FloatData;
+}
+
+/** Uniform integers: `w = (code - zero) * scale`. */
+export interface Affine {
+  kind: 'affine';
+  shape: [rows: number, cols: number];
+  /** 1 to 8. */
+  bits: number;
+  /** Input columns that share a scale; `in` when one scale serves a row. Equal to `scales.block[1]`. */
+  groupSize: number;
+  /** `out * ceil(in * bits / 8)` bytes. */
+  codes: Uint8Array;
+  scales: Scales;
+  /**
+   * One unsigned `bits`-wide zero point per scale, in the order of the scales, packed as one bit stream without row alignment. Absent:
+   * every zero point is `2 ** (bits - 1)`.
+   */
+  zeroPoints?: Uint8Array;
+  /** Group of each input column, when columns are not grouped in order (act-order). Length `in`. */
+  groupIndex?: Int32Array;
+}
+
+/** Table look-up: `w = table[code] * scale`. NF4, FP4, NUQ, SqueezeLLM. */
+export interface Lut {
+  kind: 'lut';
+  shape: [rows: number, cols: number];
+  /** 1 to 8. */
+  bits: number;
+  codes: Uint8Array;
+  /** `[1, 2 ** bits]` per tensor, `[out, 2 ** bits]` per row, `[in, 2 ** bits]` per column. */
+  tables: Tensor<Float32Array>;
+  tablePer: 'tensor' | 'row' | 'column';
+  scales?: Scales;
+}
+
+/** GGUF block types that lmq stores verbatim. */
+export type BlockType = 'Q4_0' | 'Q8_0';
+
+/** GGUF block bytes, verbatim, row after row. */
+export interface Blocks {
+  kind: 'blocks';
+  shape: [rows: number, cols: number];
+  type: BlockType;
+  data: Uint8Array;
+}
+
+/** The sum of terms of equal shape: dense-and-sparse, additive codebooks. */
+export interface Sum {
+  kind: 'sum';
+  shape: [rows: number, cols: number];
+  terms: CompressedTensor[];
+}
+
+/** Disjoint slices along one axis that together cover it: outlier columns, full rows. `index[i]` is where slice row (or column) i goes. */
+export interface Parts {
+  kind: 'parts';
+  shape: [rows: number, cols: number];
+  axis: 'out' | 'in';
+  parts: { index: Uint32Array; base: CompressedTensor }[];
+}
+
+/** Columns multiplied by `inputScale` (length `in`) before use: `w[r][c] = base[r][c] * inputScale[c]`. AWQ and SmoothQuant, when not folded. */
+export interface Rescaled {
+  kind: 'rescaled';
+  shape: [rows: number, cols: number];
+  inputScale: Float32Array;
+  base: CompressedTensor;
+}
+
+/** How a linear's input is quantized at run time. */
+export type InputQuant =
+  | { kind: 'int8'; per: 'tensor' | 'token'; symmetric: boolean; static?: { scale: number; zeroPoint: number } }
+  | { kind: 'llm-int8'; threshold: number };
+
+/** A weight in use: `y = x W^T + bias`. */
+export interface Linear {
+  weight: CompressedTensor;
+  /** Length `out`. */
+  bias?: Float32Array;
+  input?: InputQuant;
+}
