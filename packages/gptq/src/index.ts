@@ -1,1 +1,3 @@
-export {};
+export type * from './api.js';
+export * from './gptq.js';
+export * from './gptq-linear.js';

@@ -1,0 +1,97 @@
+/**
+ * Types of the quantization core.
+ * @module
+ */
+import type { Affine, FloatFormat, Linear, Tensor } from '@lmq/tensor';
+import type { PresetName } from './presets.js';
+
+/** What shares a scale: the whole tensor, an output row, or a group of input columns of a row. */
+export type Granularity = 'tensor' | 'channel' | 'group';
+
+/** Search for a narrower range that lowers the sum of |error| ** norm. The defaults are GPTQ's. */
+export interface MseOpts {
+  /** Exponent. Default 2.4. */
+  norm?: number;
+  /** Candidates are `1 - i / grid` of the range. Default 100. */
+  grid?: number;
+  /** Candidates tried: `maxShrink * grid`. Default 0.8. */
+  maxShrink?: number;
+}
+
+/** A uniform integer grid: `w = (code - zero) * scale`. */
+export interface AffineOpts {
+  /** 1 to 8. */
+  bits: number;
+  /** Zero point fixed at `2 ** (bits - 1)` and not stored. Default false. */
+  symmetric?: boolean;
+  /** Input columns per scale; must divide the row. -1: one scale per row. Default -1. */
+  groupSize?: number;
+  /** Default `group` when `groupSize` is given, else `channel`. */
+  granularity?: Granularity;
+  /** Whose rule turns a range into a scale. Default `gptq`. */
+  preset?: PresetName;
+  /** Range search. Default false: the range is the minimum and the maximum. */
+  mse?: boolean | MseOpts;
+  /** How scales are stored; they are rounded to it before they are used. Default `fp16`. */
+  scaleFormat?: FloatFormat;
+  /** Reproduce known defects of the published code of the preset (and method). Default false. */
+  referenceCompat?: boolean;
+}
+
+/** {@link AffineOpts} checked against a shape, with every default filled in. Plain data. */
+export interface Scheme {
+  bits: number;
+  symmetric: boolean;
+  granularity: Granularity;
+  /** Rows and columns of a block of weights that shares a scale. */
+  block: [rows: number, cols: number];
+  /** Scales per row. */
+  groups: number;
+  preset: PresetName;
+  mse: Required<MseOpts> | null;
+  scaleFormat: FloatFormat;
+  referenceCompat: boolean;
+}
+
+/** Scales and zero points of a matrix, `[rows, groups]` row-major (`[1, 1]` per tensor). Scales already have their stored precision. */
+export interface AffineParams {
+  scales: Float32Array;
+  /** Integers in 0 … 2 ** bits - 1. */
+  zeroPoints: Float32Array;
+  rows: number;
+  groups: number;
+}
+
+/** What every quantization method reports. */
+export interface QuantReport {
+  method: string;
+  bits: number;
+  /** -1: one scale per row (or per tensor). */
+  groupSize: number;
+  symmetric: boolean;
+  /** Everything counted: codes, scales, zero points, group indices. */
+  bitsPerWeight: number;
+  /** ‖W − Ŵ‖ / ‖W‖, Frobenius. */
+  relativeError: number;
+  /** tr(E H Eᵀ) / tr(W H Wᵀ), E = W − Ŵ, over at most 256 evenly spaced rows. Present when a Hessian was given. */
+  proxyLoss?: number;
+  seconds: number;
+}
+
+/** An affine weight and how it came about. */
+export interface Quantized<R extends QuantReport = QuantReport> {
+  weight: Affine;
+  report: R;
+}
+
+/** Statistics that a linear method may use. */
+export interface LinearStats {
+  /** H = Σ X Xᵀ up to a factor, [in, in]. */
+  hessian?: Tensor;
+}
+
+/** What a linear method returns: the linear with its weight replaced, everything else kept. */
+export interface QuantizedLinear<R extends QuantReport = QuantReport> {
+  linear: Linear;
+  report: R;
+}

@@ -1,0 +1,85 @@
+/**
+ * Options of an affine grid, checked against a weight's shape.
+ * @module
+ */
+import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import type { AffineOpts, MseOpts, Scheme } from './api.js';
+import { type GridShape, presetRule } from './presets.js';
+
+/**
+ * Fills in defaults and checks.
+ * @param rows output rows of the weight
+ * @param cols input columns of the weight
+ * @param op the caller's name, for messages
+ * @throws LmqError `argument/option` for a bad option, `argument/shape` for an empty weight
+ */
+export function resolveScheme(opts: AffineOpts, rows: number, cols: number, op: string): Scheme {
+  if (!(rows > 0 && cols > 0)) {
+    throw new LmqError('argument/shape', 'the weight is empty', { op, expected: 'at least 1 x 1', found: `${rows} x ${cols}` });
+  }
+  const bits = checkInteger(opts.bits, 'bits', 1, 8, op);
+  const groupSize = opts.groupSize ?? -1;
+  const granularity = checkOneOf(
+    opts.granularity ?? (groupSize === -1 ? 'channel' : 'group'),
+    'granularity',
+    ['tensor', 'channel', 'group'],
+    op,
+  );
+  if (groupSize !== -1) checkInteger(groupSize, 'groupSize', 1, Number.MAX_SAFE_INTEGER, op);
+  if ((granularity === 'group') !== (groupSize !== -1)) {
+    throw new LmqError('argument/option', 'granularity and groupSize contradict each other', {
+      op,
+      expected: granularity === 'group' ? 'a groupSize' : 'groupSize -1',
+      found: `granularity ${granularity}, groupSize ${groupSize}`,
+    });
+  }
+  if (granularity === 'group' && cols % groupSize !== 0) {
+    throw new LmqError('argument/option', 'groupSize does not divide the row', {
+      op,
+      expected: `a divisor of ${cols}`,
+      found: groupSize,
+      hint: `Use one of ${divisors(cols).join(', ')}, or -1 for one group per row: runtimes cannot read a shorter last group.`,
+    });
+  }
+  const symmetric = opts.symmetric ?? false;
+  const preset = opts.preset ?? 'gptq';
+  presetRule(preset, symmetric, bits, op);
+  const width = granularity === 'group' ? groupSize : cols;
+  return {
+    bits,
+    symmetric,
+    granularity,
+    block: [granularity === 'tensor' ? rows : 1, width],
+    groups: cols / width,
+    preset,
+    mse: resolveMse(opts.mse ?? false, op),
+    scaleFormat: checkOneOf(opts.scaleFormat ?? 'fp16', 'scaleFormat', ['fp32', 'fp16', 'bf16'], op),
+    referenceCompat: opts.referenceCompat ?? false,
+  };
+}
+
+/** The part of a scheme that scale rules see. */
+export function gridShape(s: Scheme): GridShape {
+  const { bits, scaleFormat, referenceCompat } = s;
+  return { bits, maxCode: 2 ** bits - 1, half: 2 ** (bits - 1), scaleFormat, referenceCompat };
+}
+
+function resolveMse(mse: boolean | MseOpts, op: string): Required<MseOpts> | null {
+  if (mse === false) return null;
+  const { norm = 2.4, grid = 100, maxShrink = 0.8 } = mse === true ? {} : mse;
+  checkInteger(grid, 'mse.grid', 1, 100_000, op);
+  if (!(norm > 0 && norm <= 16))
+    throw new LmqError('argument/option', 'mse.norm is out of range', { op, expected: '0 < norm <= 16', found: norm });
+  if (!(maxShrink > 0 && maxShrink <= 1)) {
+    throw new LmqError('argument/option', 'mse.maxShrink is out of range', { op, expected: '0 < maxShrink <= 1', found: maxShrink });
+  }
+  return { norm, grid, maxShrink };
+}
+
+/** Usable group sizes: powers of two first in mind, so small odd ones are left out when there are many. */
+function divisors(n: number): number[] {
+  const all: number[] = [];
+  for (let d = 1; d <= Math.min(n, 4096); d++) if (n % d === 0) all.push(d);
+  const usual = all.filter((d) => d >= 16 && d <= 1024);
+  return (usual.length ? usual : all).slice(-8);
+}
