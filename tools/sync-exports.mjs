@@ -23,7 +23,8 @@ for (const name of readdirSync('packages').sort()) {
   if (!existsSync(path)) continue;
   const manifest = JSON.parse(readFileSync(path, 'utf8'));
   const exports = {};
-  for (const file of publicFiles(`packages/${name}/src`).sort((a, b) => (a === 'index' ? -1 : b === 'index' ? 1 : 0))) {
+  const files = manifest.bin ? ['index'] : publicFiles(`packages/${name}/src`); // a command has no subpaths
+  for (const file of files.sort((a, b) => (a === 'index' ? -1 : b === 'index' ? 1 : 0))) {
     exports[file === 'index' ? '.' : `./${file}`] = {
       'lmq-src': `./src/${file}.ts`,
       import: { types: `./dist/${file}.d.ts`, default: `./dist/${file}.js` },

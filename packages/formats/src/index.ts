@@ -1,1 +1,15 @@
-export {};
+export * from './bf16.js';
+export * from './block-types/table.js';
+export * from './blocks.js';
+export * from './describe.js';
+export * from './floats.js';
+export * from './formats.js';
+export * from './fp16.js';
+export * from './ints.js';
+export { zeroPointValues } from './layouts/affine.js';
+export { blockRowBytes } from './layouts/blocks.js';
+export { dense } from './layouts/dense.js';
+export * from './packing.js';
+export * from './rounding.js';
+export { scaleGrid, scaleRows } from './scales.js';
+export * from './verbs.js';

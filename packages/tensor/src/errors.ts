@@ -48,9 +48,24 @@ const BRAND = Symbol.for('lmq.error');
 
 /** Cuts to 80 characters and escapes control characters: names in model files are somebody else's text and end up on terminals. */
 export function printable(text: unknown): string {
-  const s = typeof text === 'string' ? text : typeof text === 'object' && text !== null ? JSON.stringify(text) : String(text);
-  const safe = s.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
-  return safe.length > 80 ? `${safe.slice(0, 77)}...` : safe;
+  const start = asText(text).slice(0, 81); // enough to tell that there is more
+  const safe = start.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, escapeCharacter);
+  return safe.length > 80 ? `${safe.slice(0, 77).replace(/[\ud800-\udbff]$/, '')}...` : safe;
+}
+
+function escapeCharacter(c: string): string {
+  const code = c.codePointAt(0)!.toString(16);
+  return code.length > 4 ? `\\u{${code}}` : `\\u${code.padStart(4, '0')}`;
+}
+
+/** Never throws: an error about a value must not fail on the value. */
+function asText(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value);
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    return Object.prototype.toString.call(value); // cyclic, or holds a bigint
+  }
 }
 
 /** An error with a `code` from {@link ErrorCode} and the facts that explain it. Test with {@link isLmqError}, not `instanceof`. */
@@ -69,7 +84,9 @@ export class LmqError extends Error {
 
   /** The error as plain data, for `--json` and reports. */
   toJSON(): { code: ErrorCode; message: string } & Omit<ErrorFacts, 'cause'> {
-    return { code: this.code, message: this.message, ...this.facts };
+    const facts = { ...this.facts };
+    for (const key of ['expected', 'found'] as const) if (typeof facts[key] === 'bigint') facts[key] = String(facts[key]); // not in JSON
+    return { code: this.code, message: this.message, ...facts };
   }
 }
 

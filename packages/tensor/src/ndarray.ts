@@ -108,9 +108,13 @@ export function matrixShape(t: Tensor<TypedArray>, op: string): [rows: number, c
   throw new LmqError('argument/shape', 'a matrix is needed', { op, expected: 'rank 2', found: `shape [${t.shape.join(', ')}]` });
 }
 
-/** The elements in row-major order: the tensor's own memory when it already lies so, else a copy. */
+/**
+ * The elements in row-major order: the tensor's own memory when it already lies so, else a copy.
+ * @throws LmqError `argument/shape` when the tensor reaches outside its data
+ */
 export function contiguous<D extends TypedArray>(t: Tensor<D>): D {
   const n = sizeOf(t.shape);
+  checkExtent(t, n);
   const want = rowMajor(t.shape);
   if (t.stride.every((s, i) => s === want[i] || t.shape[i] === 1)) return t.data.subarray(t.offset, t.offset + n) as D;
   const out = new (t.data.constructor as new (n: number) => D)(n);
@@ -127,6 +131,23 @@ export function contiguous<D extends TypedArray>(t: Tensor<D>): D {
     }
   }
   return out;
+}
+
+function checkExtent(t: Tensor<TypedArray>, size: number): void {
+  if (size === 0) return;
+  let first = t.offset;
+  let last = t.offset;
+  t.shape.forEach((n, axis) => {
+    const span = (n - 1) * t.stride[axis]!;
+    if (span < 0) first += span;
+    else last += span;
+  });
+  if (first >= 0 && last < t.data.length) return;
+  throw new LmqError('argument/shape', 'the tensor reaches outside its data', {
+    expected: `${t.data.length} elements`,
+    found: `shape [${t.shape.join(', ')}], stride [${t.stride.join(', ')}], offset ${t.offset}`,
+    hint: 'Check shape, stride and offset.',
+  });
 }
 
 const DTYPES: Record<string, string> = { Uint8ClampedArray: 'uint8_clamped' };

@@ -3,6 +3,7 @@
  * integer arithmetic only. Not for cryptography.
  * @module
  */
+import { checkInteger } from './options.js';
 
 /** Draws from one stream. */
 export interface Rng {
@@ -12,7 +13,7 @@ export interface Rng {
   uniform(): number;
   /** Standard normal (Box and Muller, one of the pair). */
   normal(): number;
-  /** Uniform integer in [0, n), unbiased. */
+  /** Uniform integer in [0, n), unbiased. @throws LmqError `argument/option` unless n is an integer in 1 … 2^32 */
   below(n: number): number;
   /** Shuffles in place (Fisher and Yates) and returns the same array. */
   shuffle<T>(items: T[]): T[];
@@ -48,6 +49,7 @@ export function createRng(seed = 0): Rng {
   for (let i = 0; i < 12; i++) u32(); // the author's warm-up
   const uniform = () => ((u32() >>> 5) * 67108864 + (u32() >>> 6)) / 9007199254740992;
   const below = (n: number) => {
+    checkInteger(n, 'n', 1, 4294967296, 'below'); // a larger one would never be accepted below
     const limit = 4294967296 - (4294967296 % n); // reject the tail that would favour small values
     let x = u32();
     while (x >= limit) x = u32();

@@ -168,8 +168,11 @@ function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }:
     if (slot.freed) throw new LmqError('handle/freed', 'the weight was disposed', { op });
     return slot.packed;
   };
+  const alive = (op: string) => {
+    if (disposed) throw new LmqError('handle/freed', 'the scope was disposed', { op });
+  };
   const make = (rows: number, cols: number, type: HandleType = 'f32'): Slot<B> => {
-    if (disposed) throw new LmqError('handle/freed', 'the scope was disposed', { op: 'alloc' });
+    alive('alloc');
     if (!Number.isSafeInteger(rows) || !Number.isSafeInteger(cols) || rows < 0 || cols < 0)
       fail('alloc', 'not a size', 'integers >= 0', `${rows} x ${cols}`);
     const buffer = kernels.allocate(type, rows * cols);
@@ -230,6 +233,7 @@ function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }:
     },
     alloc: make,
     view(h, rows, cols = [0, h.cols]) {
+      alive('view');
       const of = use(h, 'view');
       const ok = (r: readonly [number, number], n: number) =>
         Number.isInteger(r[0]) && Number.isInteger(r[1]) && r[0] >= 0 && r[0] <= r[1] && r[1] <= n;
@@ -275,6 +279,7 @@ function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }:
       if (to.backend !== backend) throw new LmqError('handle/foreign', 'the scope belongs to another backend', { op: 'keep' });
       if (slot.of) fail('keep', 'a view cannot outlive its scope', 'a matrix of its own', 'a view');
       if (slot.scope !== scope) fail('keep', 'the handle belongs to another scope', 'a handle of this scope', 'another');
+      if (to === scope) return slot;
       adopt(to, slot);
       owned.delete(slot);
       return slot;
@@ -308,7 +313,8 @@ function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }:
       const out = opts.out ? use(opts.out, 'gemm', 'f32') : make(m, n);
       if (out.rows !== m || out.cols !== n) fail('gemm', 'out does not fit the product', `${m} x ${n}`, shape(out));
       if (beta !== 0 && !opts.out) throw new LmqError('argument/option', 'beta needs out', { op: 'gemm', found: beta });
-      if (out.buffer === a.buffer || out.buffer === b.buffer) disjoint(out, out.buffer === a.buffer ? a : b, 'gemm');
+      if (out.buffer === a.buffer) disjoint(out, a, 'gemm');
+      if (out.buffer === b.buffer) disjoint(out, b, 'gemm');
       kernels.gemm(out, a, b, transposeA, transposeB, alpha, beta);
       return out;
     },
@@ -376,7 +382,8 @@ function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }:
       const errors = use(o.errors, 'obsSweep', 'f32');
       const codes = use(o.codes, 'obsSweep', 'u8');
       if (u.rows !== w.cols || u.cols !== w.cols) fail('obsSweep', 'u does not fit w', `${w.cols} x ${w.cols}`, shape(u));
-      if (!(o.start >= 0 && o.start < o.end && o.end <= o.blockEnd && o.blockEnd <= w.cols)) {
+      const ordered = o.start >= 0 && o.start < o.end && o.end <= o.blockEnd && o.blockEnd <= w.cols;
+      if (!ordered || ![o.start, o.end, o.blockEnd].every(Number.isInteger)) {
         fail('obsSweep', 'columns are out of order', `0 <= start < end <= blockEnd <= ${w.cols}`, `${o.start}, ${o.end}, ${o.blockEnd}`);
       }
       if (errors.rows !== w.rows || errors.cols !== o.end - o.start)
@@ -415,7 +422,7 @@ function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }:
       same(cos, sin, 'rope');
       if (x.cols % headDim !== 0) fail('rope', 'width is not a number of heads', `a multiple of ${headDim}`, x.cols);
       if (2 * cos.cols > headDim) fail('rope', 'the table is wider than a head', `at most ${headDim / 2} columns`, cos.cols);
-      if (position < 0 || position + x.rows > cos.rows)
+      if (!Number.isInteger(position) || position < 0 || position + x.rows > cos.rows)
         fail('rope', 'positions leave the table', `0 … ${cos.rows - 1}`, `${position} … ${position + x.rows - 1}`);
       kernels.rope(x, cos, sin, headDim, style === 'interleaved', position);
     },
@@ -449,7 +456,7 @@ function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }:
     },
   };
   adopters.set(scope, (slot) => {
-    if (disposed) throw new LmqError('handle/freed', 'the scope was disposed', { op: 'keep' });
+    alive('keep');
     const mine = slot as Slot<B>;
     mine.scope = scope;
     owned.add(mine);

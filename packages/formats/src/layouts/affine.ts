@@ -1,0 +1,146 @@
+/**
+ * Layout `affine`: uniform integers, `w = (code - zero) * scale`. The difference is an integer of at most 9 bits, so the product is exact
+ * in double and rounded once, to float32.
+ * @module
+ */
+import { type Affine, LmqError } from '@lmq/tensor';
+import { packStream, rowBytes, unpackInto, unpackStream } from '../packing.js';
+import { gatherRows, planScaleRows, scaleGrid, scaleRows, selectScaleRows, validateScales } from '../scales.js';
+import { expectArray, expectBits, expectLength } from './_layout.js';
+
+export function decodeRows(t: Affine, from: number, to: number, out: Float32Array): void {
+  const cols = t.shape[1];
+  const { bits, codes, groupSize, groupIndex } = t;
+  const blockRows = t.scales.block[0];
+  const groups = scaleGrid(t.scales, t.shape)[1];
+  const scales = scaleRows(t.scales, t.shape, from, to);
+  const firstScaleRow = Math.floor(from / blockRows);
+  const zeros = zeroPointValues(t, firstScaleRow * groups, scales.length);
+  const step = rowBytes(cols, bits);
+  // 4-bit codes in ordered groups of whole bytes are decoded straight from the bytes; the rest goes through one unpacked row
+  const nibbles = bits === 4 && !groupIndex && groupSize % 2 === 0;
+  const row = new Uint8Array(nibbles ? 0 : cols);
+  for (let r = from; r < to; r++) {
+    const g0 = (Math.floor(r / blockRows) - firstScaleRow) * groups;
+    const o = (r - from) * cols;
+    if (nibbles) {
+      nibbleRow(codes, r * step, cols, groupSize, scales, zeros, g0, out, o);
+      continue;
+    }
+    unpackInto(codes, r * step, 0, bits, cols, row, 0);
+    if (groupIndex) {
+      for (let c = 0; c < cols; c++) {
+        const g = g0 + groupIndex[c];
+        out[o + c] = (row[c] - zeros[g]) * scales[g];
+      }
+    } else {
+      for (let c = 0, g = g0; c < cols; g++) {
+        const zero = zeros[g];
+        const scale = scales[g];
+        const end = Math.min(c + groupSize, cols);
+        for (; c < end; c++) out[o + c] = (row[c] - zero) * scale;
+      }
+    }
+  }
+}
+
+/** One row of 4-bit codes in groups of an even number of columns. */
+function nibbleRow(
+  codes: Uint8Array,
+  from: number,
+  cols: number,
+  groupSize: number,
+  scales: Float32Array,
+  zeros: Uint8Array,
+  g0: number,
+  out: Float32Array,
+  o: number,
+): void {
+  let at = from;
+  for (let c = 0, g = g0; c < cols; g++) {
+    const zero = zeros[g];
+    const scale = scales[g];
+    const end = Math.min(c + groupSize, cols);
+    for (; c + 2 <= end; c += 2) {
+      const b = codes[at++];
+      out[o + c] = ((b & 15) - zero) * scale;
+      out[o + c + 1] = ((b >>> 4) - zero) * scale;
+    }
+    if (c < end) {
+      out[o + c] = ((codes[at] & 15) - zero) * scale; // an odd width: the last byte holds one code
+      c = end;
+    }
+  }
+}
+
+/** Zero points `from … from + count`, one per byte. Without stored ones, all are `2 ** (bits - 1)`. */
+export function zeroPointValues(t: Affine, from: number, count: number): Uint8Array {
+  return t.zeroPoints ? unpackStream(t.zeroPoints, t.bits, count, undefined, from) : new Uint8Array(count).fill(2 ** (t.bits - 1));
+}
+
+export function byteLength(t: Affine): number {
+  return t.codes.byteLength + t.scales.data.byteLength + (t.zeroPoints?.byteLength ?? 0) + (t.groupIndex?.byteLength ?? 0);
+}
+
+export function validate(t: Affine, at: string): void {
+  const [rows, cols] = t.shape;
+  const op = 'validate';
+  expectBits(t.bits, `${at}.bits`);
+  expectArray(t.codes, 'Uint8Array', `${at}.codes`);
+  expectLength(t.codes.length, rows * rowBytes(cols, t.bits), `${at}.codes`);
+  if (t.groupSize !== t.scales.block[1]) {
+    throw new LmqError('argument/shape', `${at}.groupSize differs from scales.block[1]`, {
+      op,
+      expected: t.scales.block[1],
+      found: t.groupSize,
+      hint: 'One scale per row is groupSize = in.',
+    });
+  }
+  validateScales(t.scales, t.shape, `${at}.scales`);
+  const [scaleRowCount, groups] = scaleGrid(t.scales, t.shape);
+  if (t.zeroPoints) {
+    expectArray(t.zeroPoints, 'Uint8Array', `${at}.zeroPoints`);
+    expectLength(t.zeroPoints.length, rowBytes(scaleRowCount * groups, t.bits), `${at}.zeroPoints`);
+  }
+  if (t.groupIndex) {
+    expectArray(t.groupIndex, 'Int32Array', `${at}.groupIndex`);
+    expectLength(t.groupIndex.length, cols, `${at}.groupIndex`);
+    for (let c = 0; c < cols; c++) {
+      const g = t.groupIndex[c];
+      if (g < 0 || g >= groups) {
+        throw new LmqError('argument/value', `${at}.groupIndex[${c}] names no group`, { op, expected: `0 … ${groups - 1}`, found: g });
+      }
+    }
+  }
+}
+
+export function layoutName(t: Affine): string {
+  const [blockRows, blockCols] = t.scales.block;
+  const [rows, cols] = t.shape;
+  const whole = blockCols >= cols;
+  const per =
+    whole && blockRows >= rows && rows > 1
+      ? 'per tensor'
+      : blockRows > 1
+        ? `b${blockRows}x${blockCols}`
+        : whole
+          ? 'per row'
+          : `g${blockCols}`;
+  return `affine ${t.bits}-bit ${per} ${t.zeroPoints ? 'asym' : 'sym'}${t.groupIndex ? ' act-order' : ''}`;
+}
+
+export function selectRows(t: Affine, index: ArrayLike<number>): Affine {
+  const [rows, cols] = t.shape;
+  const [scaleRowCount, groups] = scaleGrid(t.scales, t.shape);
+  const plan = planScaleRows(t.scales.block[0], rows, index);
+  const out: Affine = {
+    ...t,
+    shape: [index.length, cols],
+    codes: gatherRows(t.codes, rowBytes(cols, t.bits), index),
+    scales: selectScaleRows(t.scales, groups, plan),
+  };
+  if (t.zeroPoints) {
+    out.zeroPoints = packStream(gatherRows(unpackStream(t.zeroPoints, t.bits, scaleRowCount * groups), groups, plan.rows), t.bits);
+  }
+  return out;
+}

@@ -1,0 +1,56 @@
+/**
+ * Layout `blocks`: GGUF block bytes, verbatim, row after row. Blocks run along a row.
+ * @module
+ */
+import { type Blocks, type BlockType, LmqError } from '@lmq/tensor';
+import { BLOCK_TYPES } from '../block-types/table.js';
+import { gatherRows } from '../scales.js';
+import { expectArray, expectLength } from './_layout.js';
+
+/** Bytes of a row of `cols` weights. */
+export function blockRowBytes(type: BlockType, cols: number): number {
+  const { blockSize, blockBytes } = BLOCK_TYPES[type];
+  return (cols / blockSize) * blockBytes;
+}
+
+export function decodeRows(t: Blocks, from: number, to: number, out: Float32Array): void {
+  const step = blockRowBytes(t.type, t.shape[1]);
+  BLOCK_TYPES[t.type].decode(t.data.subarray(from * step, to * step), out);
+}
+
+export function byteLength(t: Blocks): number {
+  return t.data.byteLength;
+}
+
+export function validate(t: Blocks, at: string): void {
+  const op = 'validate';
+  if (!Object.hasOwn(BLOCK_TYPES, t.type)) {
+    throw new LmqError('argument/value', `${at}.type is unknown`, { op, expected: Object.keys(BLOCK_TYPES).join(', '), found: t.type });
+  }
+  const { blockSize, blockBytes } = BLOCK_TYPES[t.type];
+  if (t.shape[1] % blockSize !== 0) {
+    throw new LmqError('argument/shape', `${at} has rows that are not whole blocks`, {
+      op,
+      expected: `a multiple of ${blockSize} columns`,
+      found: t.shape[1],
+    });
+  }
+  expectArray(t.data, 'Uint8Array', `${at}.data`);
+  expectLength(t.data.length, t.shape[0] * blockRowBytes(t.type, t.shape[1]), `${at}.data`);
+  const bad = firstBadBlock(t.data, blockBytes);
+  if (bad >= 0) throw new LmqError('argument/value', `${at}.data has a scale that is not finite`, { op, found: `block ${bad}` });
+}
+
+/** First block whose leading fp16 scale is NaN or infinite, or -1. */
+export function firstBadBlock(data: Uint8Array, blockBytes: number): number {
+  for (let o = 0; o < data.length; o += blockBytes) if ((data[o + 1] & 0x7c) === 0x7c) return o / blockBytes;
+  return -1;
+}
+
+export function layoutName(t: Blocks): string {
+  return t.type;
+}
+
+export function selectRows(t: Blocks, index: ArrayLike<number>): Blocks {
+  return { ...t, shape: [index.length, t.shape[1]], data: gatherRows(t.data, blockRowBytes(t.type, t.shape[1]), index) };
+}

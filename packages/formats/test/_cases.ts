@@ -1,0 +1,157 @@
+/** Random tensors of every layout, and the value of one element by the layouts' definition, bit by bit. */
+import { encodeBlocks } from '@lmq/formats';
+import {
+  type Affine,
+  type Blocks,
+  type CompressedTensor,
+  type Dense,
+  type FloatData,
+  type FloatFormat,
+  type LayoutKind,
+  type Lut,
+  ndarray,
+  type Rng,
+  type Scales,
+} from '@lmq/tensor';
+import { naiveFloat } from './_bits.js';
+
+export const KINDS: LayoutKind[] = ['dense', 'affine', 'lut', 'blocks', 'sum', 'parts', 'rescaled'];
+const FORMATS: FloatFormat[] = ['fp32', 'fp16', 'bf16'];
+
+const pick = <T>(rng: Rng, from: readonly T[]): T => from[rng.below(from.length)];
+const bytes = (rng: Rng, n: number) => Uint8Array.from({ length: n }, () => rng.below(256));
+
+/** Random finite numbers in stored form: random bits with a moderate exponent, so no rounding code is involved. */
+function floats(rng: Rng, format: FloatFormat, n: number): FloatData {
+  if (format === 'fp32') return Float32Array.from({ length: n }, () => rng.normal());
+  const one = format === 'fp16' ? 0x3c00 : 0x3f80;
+  return Uint16Array.from({ length: n }, () => (rng.below(2) << 15) | (one - 0x600 + rng.below(0x900)));
+}
+
+function scales(rng: Rng, rows: number, cols: number): Scales {
+  const block: [number, number] = [pick(rng, [1, 1, rows, 1 + rng.below(rows)]), pick(rng, [cols, 1 + rng.below(cols)])];
+  const format = pick(rng, FORMATS);
+  return { block, format, data: floats(rng, format, Math.ceil(rows / block[0]) * Math.ceil(cols / block[1])) };
+}
+
+/** 0 … n - 1 in random order, cut in up to three pieces. */
+function split(rng: Rng, n: number): Uint32Array[] {
+  const order = rng.shuffle(Array.from({ length: n }, (_, i) => i));
+  if (rng.below(2)) order.sort((a, b) => a - b);
+  const cuts = [0, rng.below(n + 1), rng.below(n + 1), n].sort((a, b) => a - b);
+  return [0, 1, 2].map((i) => Uint32Array.from(order.slice(cuts[i], cuts[i + 1]))).filter((p) => p.length > 0);
+}
+
+/** A valid tensor. `depth` layouts may still nest. */
+export function randomTensor(rng: Rng, kind: LayoutKind, rows: number, cols: number, depth = 2): CompressedTensor {
+  const shape: [number, number] = [rows, cols];
+  const inner = (r: number, c: number) => randomTensor(rng, pick(rng, depth > 0 ? KINDS : KINDS.slice(0, 3)), r, c, depth - 1);
+  switch (kind) {
+    case 'dense': {
+      const format = pick(rng, FORMATS);
+      return { kind, shape, format, data: floats(rng, format, rows * cols) } satisfies Dense;
+    }
+    case 'affine': {
+      const bits = 1 + rng.below(8);
+      const s = scales(rng, rows, cols);
+      const groups = Math.ceil(cols / s.block[1]);
+      const t: Affine = { kind, shape, bits, groupSize: s.block[1], codes: bytes(rng, rows * Math.ceil((cols * bits) / 8)), scales: s };
+      if (rng.below(2)) t.zeroPoints = bytes(rng, Math.ceil((s.data.length * bits) / 8));
+      if (rng.below(2)) t.groupIndex = Int32Array.from({ length: cols }, () => rng.below(groups));
+      return t;
+    }
+    case 'lut': {
+      const bits = 1 + rng.below(8);
+      const tablePer = pick(rng, ['tensor', 'row', 'column'] as const);
+      const n = { tensor: 1, row: rows, column: cols }[tablePer];
+      const data = Float32Array.from({ length: 3 + n * 2 ** bits }, () => rng.normal());
+      const turned = rng.below(2) === 1; // tables may be strided
+      const tables = ndarray(data, [n, 2 ** bits], turned ? [1, n] : [2 ** bits, 1], 3);
+      const t: Lut = { kind, shape, bits, codes: bytes(rng, rows * Math.ceil((cols * bits) / 8)), tables, tablePer };
+      if (rng.below(2)) t.scales = scales(rng, rows, cols);
+      return t;
+    }
+    case 'blocks':
+      if (cols % 32) return inner(rows, cols); // no such block type: another layout instead
+      return encodeBlocks(
+        pick(rng, ['Q4_0', 'Q8_0'] as const),
+        ndarray(
+          Float32Array.from({ length: rows * cols }, () => rng.normal()),
+          shape,
+        ),
+      );
+    case 'sum':
+      return { kind, shape, terms: Array.from({ length: 1 + rng.below(3) }, () => inner(rows, cols)) };
+    case 'parts': {
+      const axis = pick(rng, ['in', 'out'] as const);
+      const parts = split(rng, axis === 'in' ? cols : rows).map((index) => ({
+        index,
+        base: axis === 'in' ? inner(rows, index.length) : inner(index.length, cols),
+      }));
+      return { kind, shape, axis, parts };
+    }
+    case 'rescaled':
+      return { kind, shape, inputScale: Float32Array.from({ length: cols }, () => rng.normal()), base: inner(rows, cols) };
+  }
+}
+
+/** Code `i` of a stream that begins at byte `from`. */
+function codeAt(data: Uint8Array, from: number, i: number, bits: number): number {
+  let code = 0;
+  for (let b = 0; b < bits; b++) {
+    const at = i * bits + b;
+    code += ((data[from + Math.floor(at / 8)] >> (at % 8)) & 1) * 2 ** b;
+  }
+  return code;
+}
+
+const stored = (format: FloatFormat, data: FloatData, i: number) => (format === 'fp32' ? data[i] : naiveFloat(data[i], format));
+
+/** Index of the scale of row r, group g. */
+const scaleIndex = (s: Scales, cols: number, r: number, g: number) => Math.floor(r / s.block[0]) * Math.ceil(cols / s.block[1]) + g;
+
+function blockValue(t: Blocks, r: number, c: number): number {
+  const size = t.type === 'Q4_0' ? 18 : 34;
+  const at = ((r * t.shape[1] + c - (c % 32)) / 32) * size;
+  const d = naiveFloat(t.data[at] + 256 * t.data[at + 1], 'fp16');
+  const j = c % 32;
+  const qs = t.data.subarray(at + 2);
+  if (t.type === 'Q4_0') return ((j < 16 ? qs[j] % 16 : Math.floor(qs[j - 16] / 16)) - 8) * d;
+  return (qs[j] < 128 ? qs[j] : qs[j] - 256) * d;
+}
+
+/** Element [r, c] by the definitions in `@lmq/tensor`'s layouts, each result rounded to float32. */
+export function valueAt(t: CompressedTensor, r: number, c: number): number {
+  const cols = t.shape[1];
+  switch (t.kind) {
+    case 'dense':
+      return stored(t.format, t.data, r * cols + c);
+    case 'affine': {
+      const code = codeAt(t.codes, r * Math.ceil((cols * t.bits) / 8), c, t.bits);
+      const g = t.groupIndex ? t.groupIndex[c] : Math.floor(c / t.groupSize);
+      const s = scaleIndex(t.scales, cols, r, g);
+      const zero = t.zeroPoints ? codeAt(t.zeroPoints, 0, s, t.bits) : 2 ** (t.bits - 1);
+      return Math.fround((code - zero) * stored(t.scales.format, t.scales.data, s));
+    }
+    case 'lut': {
+      const code = codeAt(t.codes, r * Math.ceil((cols * t.bits) / 8), c, t.bits);
+      const { data, stride, offset } = t.tables;
+      const value = data[offset + { tensor: 0, row: r, column: c }[t.tablePer] * stride[0] + code * stride[1]];
+      if (!t.scales) return value;
+      const s = scaleIndex(t.scales, cols, r, Math.floor(c / t.scales.block[1]));
+      return Math.fround(value * stored(t.scales.format, t.scales.data, s));
+    }
+    case 'blocks':
+      return Math.fround(blockValue(t, r, c));
+    case 'sum':
+      return t.terms.map((term) => valueAt(term, r, c)).reduce((a, b) => Math.fround(a + b));
+    case 'parts':
+      for (const { index, base } of t.parts) {
+        const i = index.indexOf(t.axis === 'in' ? c : r);
+        if (i >= 0) return t.axis === 'in' ? valueAt(base, r, i) : valueAt(base, i, c);
+      }
+      throw new Error('not covered');
+    case 'rescaled':
+      return Math.fround(valueAt(t.base, r, c) * t.inputScale[c]);
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * Multiplication with a compressed weight: y = x Wᵀ + bias. The weight stays compressed; a tile of rows is decoded, multiplied and
+ * forgotten, so every layout works and memory stays small. Accumulator: double, ascending input column, the bias added last; one rounding
+ * to float32. A row of y does not depend on how many rows x has.
+ * @module
+ */
+import { byteLength, decodeRows, validate } from '@lmq/formats';
+import { type Linear, LmqError, type Mat } from '@lmq/tensor';
+import { gemm } from './gemm.js';
+
+/** Decoded weights held at a time: 1 MiB, but at least 32 rows so that gemm can block. */
+const TILE_ELEMENTS = 2 ** 18;
+const MIN_TILE_ROWS = 32;
+
+/**
+ * Checks a weight and counts its bytes. Nothing is copied: later changes to its arrays change the results.
+ * @throws LmqError `backend/unsupported` for a linear that quantizes its input, and what `validate` throws
+ */
+export function loadLinear(linear: Linear): { packed: Linear; bytes: number } {
+  if (linear.input) {
+    throw new LmqError('backend/unsupported', 'this backend does not quantize the input of a linear', {
+      op: 'load',
+      expected: 'no input quantization',
+      found: linear.input.kind,
+      hint: 'Leave out input, which multiplies float32 activations.',
+    });
+  }
+  validate(linear.weight);
+  return { packed: linear, bytes: byteLength(linear.weight) + (linear.bias?.byteLength ?? 0) };
+}
+
+/** out [tokens, out] ← x [tokens, in] Wᵀ + bias. */
+export function linear(out: Mat<Float32Array>, x: Mat<Float32Array>, { weight, bias }: Linear): void {
+  const [rows, cols] = weight.shape;
+  if (out.rows === 0) return;
+  if (bias) for (let r = 0; r < out.rows; r++) out.buffer.set(bias, out.offset + r * out.stride);
+  const multiply = (buffer: Float32Array, from: number, to: number) => {
+    const columns: Mat<Float32Array> = { ...window(out), offset: out.offset + from, cols: to - from };
+    gemm(columns, x, { buffer, offset: 0, rows: to - from, cols, stride: cols }, false, true, 1, bias ? 1 : 0);
+  };
+  if (weight.kind === 'dense' && weight.data instanceof Float32Array) {
+    multiply(weight.data, 0, rows); // nothing to decode
+    return;
+  }
+  const step = Math.min(rows, Math.max(MIN_TILE_ROWS, Math.floor(TILE_ELEMENTS / Math.max(cols, 1))));
+  const tile = new Float32Array(step * cols);
+  for (let from = 0; from < rows; from += step) {
+    const to = Math.min(from + step, rows);
+    decodeRows(weight, from, to, tile);
+    multiply(tile, from, to);
+  }
+}
+
+/** Only the fields of a matrix: what is passed in may be a larger object. */
+function window({ buffer, offset, rows, cols, stride }: Mat<Float32Array>): Mat<Float32Array> {
+  return { buffer, offset, rows, cols, stride };
+}
