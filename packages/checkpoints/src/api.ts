@@ -10,10 +10,16 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
+/** Where a writer puts its bytes, in order: a file, memory, a socket. */
+export interface ByteSink {
+  /** Resolves once the bytes may be reused. */
+  write(bytes: Uint8Array): Promise<void>;
+}
+
 /** One tensor of a checkpoint, before its data is read. */
 export interface TensorInfo {
   name: string;
-  /** As stored, slowest axis first; rank 0 to 4. */
+  /** As stored, slowest axis first. */
   shape: number[];
   /** Stored format: `bf16`, `fp16`, `fp32`, `int32` …, a GGUF type such as `Q4_0`, or for our own folders the layout, e.g. `affine 4-bit g128`. */
   format: string;
@@ -31,10 +37,49 @@ export interface Checkpoint {
   readonly metadata: ReadonlyMap<string, unknown>;
   /**
    * Reads one tensor. The result is 2-D: leading axes are merged, a vector of n becomes `[1, n]`.
-   * @throws LmqError `model/missing` when there is none of that name, `file/*` when the file is damaged
+   * @throws LmqError `model/missing` when there is none of that name, `file/*` when the file is damaged, `model/unsupported` when the
+   * stored format is not one lmq computes with
    */
   read(name: string): Promise<CompressedTensor>;
   close(): Promise<void>;
+}
+
+/** A safetensors file or a folder of shards: also gives tensors of any dtype as raw bytes. */
+export interface SafetensorsFile extends Checkpoint {
+  readonly format: 'safetensors';
+  /** Stored dtype as the file spells it, e.g. `BF16`, `I32`. @throws LmqError `model/missing` */
+  dtype(name: string): string;
+  /** Stored bytes `[from, to)` of a tensor of any dtype; all of them by default. @throws LmqError `model/missing`, `argument/value` */
+  readBytes(name: string, from?: number, to?: number): Promise<Uint8Array>;
+}
+
+/** Scalar types of GGUF values. */
+export type GgufScalar = 'u8' | 'i8' | 'u16' | 'i16' | 'u32' | 'i32' | 'f32' | 'bool' | 'string' | 'u64' | 'i64' | 'f64';
+
+/**
+ * A typed GGUF value. Numbers are `number`, or `bigint` beyond 2^53; `u32[]` and the like take any array of numbers (typed or plain),
+ * `string[]` strings, `bool[]` booleans; `array[]` is an array of arrays, each with a type of its own.
+ */
+export interface GgufValue {
+  type: GgufScalar | `${GgufScalar}[]` | 'array[]';
+  value: unknown;
+}
+
+/** One key-value pair of a GGUF file. */
+export interface GgufEntry extends GgufValue {
+  key: string;
+}
+
+/** A GGUF file: also gives its key-values with their types, and tensors of any type as raw bytes. */
+export interface GgufFile extends Checkpoint {
+  readonly format: 'gguf';
+  /** 1, 2 or 3. */
+  readonly version: number;
+  readonly alignment: number;
+  /** Key-values in file order, typed. */
+  readonly entries: readonly GgufEntry[];
+  /** Stored bytes of a tensor of any type. @throws LmqError `model/missing` */
+  readBytes(name: string): Promise<Uint8Array>;
 }
 
 /** A tensor to write: bytes are asked for when their turn comes, so that only one tensor is in memory. */
@@ -45,4 +90,14 @@ export interface TensorToWrite {
   /** safetensors dtype (`BF16`, `U8` …) or GGUF type (`F16`, `Q4_0` …), as the writer wants. */
   dtype: string;
   bytes: () => Uint8Array | Promise<Uint8Array>;
+}
+
+/** A layout's small facts, as JSON: the tensor without its data. Data lies in physical tensors named by path. */
+export type LmqLayout = { kind: string; shape: [rows: number, cols: number] } & Record<string, unknown>;
+
+/** One tensor in `lmq.json`. */
+export interface LmqEntry {
+  /** Shape in the original checkpoint, slowest axis first, e.g. `[4096]` for a norm. */
+  shape: number[];
+  layout: LmqLayout;
 }

@@ -1,1 +1,12 @@
-export {};
+export type * from './api.js';
+export * from './gguf.js';
+export * from './gguf-llama.js';
+export * from './gguf-types.js';
+export * from './gguf-write.js';
+export * from './lmq.js';
+export * from './lmq-write.js';
+export * from './rope-permutation.js';
+export * from './safetensors.js';
+export * from './safetensors-write.js';
+export * from './sharded.js';
+export * from './sources.js';

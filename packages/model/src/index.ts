@@ -1,1 +1,13 @@
-export {};
+export type * from './api.js';
+export * from './architecture.js';
+export { blockForward, loadBlock } from './block.js';
+export * from './cache.js';
+export * from './generate.js';
+export * from './gguf-config.js';
+export * from './hf-config.js';
+export * from './model.js';
+export { chooseExperts, type Routes } from './moe.js';
+export * from './rope.js';
+export * from './sample.js';
+export * from './tokenizer.js';
+export * from './tokenizer-gguf.js';

@@ -1,6 +1,8 @@
 /**
  * Layout `affine`: uniform integers, `w = (code - zero) * scale`. The difference is an integer of at most 9 bits, so the product is exact
  * in double and rounded once, to float32.
+ *
+ * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
 import { type Affine, LmqError } from '@lmq/tensor';

@@ -1,5 +1,7 @@
 /**
  * Layout `blocks`: GGUF block bytes, verbatim, row after row. Blocks run along a row.
+ *
+ * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
 import { type Blocks, type BlockType, LmqError } from '@lmq/tensor';

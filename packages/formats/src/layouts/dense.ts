@@ -1,5 +1,7 @@
 /**
  * Layout `dense`: plain stored floats. Decoding is exact.
+ *
+ * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
 import { type Dense, type FloatData, type FloatFormat, LmqError } from '@lmq/tensor';

@@ -1,5 +1,7 @@
 /**
  * Layout `lut`: table look-up, `w = table[code] * scale`. The product is made in double (exact) and rounded once, to float32.
+ *
+ * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
 import { contiguous, LmqError, type Lut, ndarray, sizeOf } from '@lmq/tensor';

@@ -1,5 +1,7 @@
 /**
  * Layout `parts`: disjoint slices along one axis that together cover it. Row (or column) i of a slice goes to `index[i]`.
+ *
+ * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
 import { LmqError, type Parts } from '@lmq/tensor';

@@ -1,5 +1,7 @@
 /**
  * Layout `rescaled`: columns of another tensor multiplied, `w[r][c] = base[r][c] * inputScale[c]`, rounded to float32.
+ *
+ * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
 import { LmqError, type Rescaled } from '@lmq/tensor';

@@ -1,5 +1,7 @@
 /**
  * Layout `sum`: the terms added in their order, each sum rounded to float32.
+ *
+ * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
 import { LmqError, type Sum } from '@lmq/tensor';

@@ -1,0 +1,130 @@
+/**
+ * `tokenizer.ggml.*`: a Hugging Face tokenizer as GGUF key-values, or a refusal that says why llama.cpp would read text differently.
+ * @module
+ */
+
+import { readVocabulary, type Vocabulary } from './_gguf-bpe.js';
+import { preTokenizerName } from './_gguf-pre.js';
+import { isSpm, spmVocabulary } from './_gguf-spm.js';
+import { type Fields, field, fieldsOf, textField, unsupported } from './_object.js';
+import type { GgufEntry } from './api.js';
+
+const HINT = 'Export to safetensors or to the lmq format instead.';
+
+export interface TokenizerFiles {
+  config: Fields;
+  tokenizer: Fields;
+  tokenizerConfig: Fields;
+  generationConfig: Fields;
+}
+
+/** Content of a special token in tokenizer_config.json: a string, or an object with `content`. */
+function specialContent(of: Fields, key: string): string | undefined {
+  const value = field(of, key);
+  return typeof value === 'string' ? value : textField(fieldsOf(value) ?? {}, 'content');
+}
+
+/** Ids of a special token: the text that tokenizer_config.json names, then the ids of generation_config.json, else of config.json. */
+function specialIds(files: TokenizerFiles, vocabulary: Vocabulary, name: string): number[] {
+  const ids: number[] = [];
+  const text = specialContent(files.tokenizerConfig, `${name}_token`);
+  const byText = text === undefined ? undefined : vocabulary.ids.get(text);
+  const configured = field(files.generationConfig, `${name}_token_id`) ?? field(files.config, `${name}_token_id`);
+  for (const value of [byText, configured]) {
+    for (const id of Array.isArray(value) ? value : [value]) {
+      if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < vocabulary.tokens.length && !ids.includes(id)) ids.push(id);
+    }
+  }
+  return ids;
+}
+
+/** Whether the post-processor puts a special token before (or after) every text. */
+function adds(tokenizer: Fields, side: 'start' | 'end'): boolean {
+  const visit = (value: unknown): boolean => {
+    const f = fieldsOf(value);
+    if (!f) return false;
+    const type = field(f, 'type');
+    if (type === 'Sequence') {
+      const inner = field(f, 'processors');
+      return Array.isArray(inner) && inner.some(visit);
+    }
+    if (type !== 'TemplateProcessing') return false;
+    const single = field(f, 'single');
+    if (!Array.isArray(single) || single.length === 0) return false;
+    const piece = fieldsOf(single[side === 'start' ? 0 : single.length - 1]);
+    return piece !== undefined && field(piece, 'SpecialToken') !== undefined;
+  };
+  return visit(field(tokenizer, 'post_processor'));
+}
+
+/** A tokenizer_config flag wins over the post-processor: it is what the tokenizer classes build the latter from. */
+function addsToken(files: TokenizerFiles, key: string, side: 'start' | 'end'): boolean {
+  const flag = field(files.tokenizerConfig, key);
+  return typeof flag === 'boolean' ? flag : adds(files.tokenizer, side);
+}
+
+function chatTemplate(of: Fields): string | undefined {
+  const value = field(of, 'chat_template');
+  if (typeof value === 'string') return value;
+  if (!Array.isArray(value)) return undefined;
+  const fallback = value.map((v) => fieldsOf(v) ?? {}).find((v) => field(v, 'name') === 'default');
+  return fallback && textField(fallback, 'template');
+}
+
+/** @param size tokens of the model's embedding @throws LmqError `tokenizer/unsupported`, `model/config` */
+export function tokenizerEntries(files: TokenizerFiles, size: number): GgufEntry[] {
+  const { tokenizer } = files;
+  const type = field(fieldsOf(field(tokenizer, 'model')) ?? {}, 'type');
+  if (type !== 'BPE') unsupported('tokenizer/unsupported', 'only BPE tokenizers can be written', type ?? 'none', HINT);
+  const vocabulary = readVocabulary(tokenizer, size);
+  const entries: GgufEntry[] = [];
+  const add = (key: string, type: GgufEntry['type'], value: unknown) => entries.push({ key: `tokenizer.ggml.${key}`, type, value });
+  if (isSpm(tokenizer)) {
+    const { scores, addSpacePrefix } = spmVocabulary(tokenizer, vocabulary);
+    add('model', 'string', 'llama');
+    add('pre', 'string', 'default');
+    add('tokens', 'string[]', vocabulary.tokens);
+    add('scores', 'f32[]', scores);
+    add('token_type', 'i32[]', vocabulary.types);
+    add('add_space_prefix', 'bool', addSpacePrefix);
+  } else {
+    const pre = preTokenizerName(tokenizer);
+    const normalizer = fieldsOf(field(tokenizer, 'normalizer'));
+    if (normalizer)
+      unsupported(
+        'tokenizer/unsupported',
+        'llama.cpp does not normalize the text of a byte-level tokenizer',
+        field(normalizer, 'type'),
+        HINT,
+      );
+    const spaced = vocabulary.merges.find(([a, b]) => a.includes(' ') || b.includes(' '));
+    if (spaced) unsupported('tokenizer/unsupported', 'a merge contains a space', spaced, HINT);
+    add('model', 'string', 'gpt2');
+    add('pre', 'string', pre);
+    add('tokens', 'string[]', vocabulary.tokens);
+    add('token_type', 'i32[]', vocabulary.types);
+    add(
+      'merges',
+      'string[]',
+      vocabulary.merges.map(([a, b]) => `${a} ${b}`),
+    );
+  }
+  for (const [name, key] of [
+    ['bos', 'bos'],
+    ['eos', 'eos'],
+    ['unk', 'unknown'],
+    ['pad', 'padding'],
+  ] as const) {
+    const [id, second] = specialIds(files, vocabulary, name);
+    if (id !== undefined) add(`${key}_token_id`, 'u32', id);
+    // without an id of its own, llama.cpp ends generation at token 11 (byte-level) or 2
+    else if (name === 'eos')
+      unsupported('tokenizer/unsupported', 'the model has no end-of-text token', 'none', 'Name eos_token_id in config.json.');
+    if (name === 'eos' && second !== undefined) add('eot_token_id', 'u32', second);
+  }
+  add('add_bos_token', 'bool', addsToken(files, 'add_bos_token', 'start'));
+  add('add_eos_token', 'bool', addsToken(files, 'add_eos_token', 'end'));
+  const template = chatTemplate(files.tokenizerConfig);
+  if (template !== undefined) entries.push({ key: 'tokenizer.chat_template', type: 'string', value: template });
+  return entries;
+}

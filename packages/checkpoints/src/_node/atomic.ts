@@ -1,0 +1,195 @@
+/**
+ * Files and folders that are either complete under their name or not there at all: written under a temporary name beside the target,
+ * synced to disk, renamed, and the folder synced, so that a crash at any moment leaves nothing half-written under the final name.
+ * @module
+ */
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { LmqError } from '@lmq/tensor';
+import type { ByteSink } from '../api.js';
+import { io, systemCode } from './errors.js';
+
+/** The system calls that are used, so that tests can make each of them fail. */
+export type FileSystem = Pick<typeof fs, 'open' | 'rename' | 'rm' | 'lstat' | 'mkdir' | 'readdir'>;
+
+export interface WriteFileOpts {
+  /** Replace an existing file. Default false: it is refused. */
+  force?: boolean;
+  /** Stops before the next write; nothing is left behind. */
+  signal?: AbortSignal;
+}
+
+function partialName(path: string, word = 'partial'): string {
+  return join(dirname(path), `${basename(path)}.${word}-${process.pid}-${randomBytes(4).toString('hex')}`);
+}
+
+/** `undefined` when there is nothing at `path`. */
+async function look(files: FileSystem, path: string, op: string): Promise<'file' | 'folder' | undefined> {
+  try {
+    return (await files.lstat(path)).isDirectory() ? 'folder' : 'file';
+  } catch (e) {
+    if (systemCode(e) === 'ENOENT') return undefined;
+    return io(op, path, () => Promise.reject(e));
+  }
+}
+
+async function refuseExisting(files: FileSystem, path: string, force: boolean, op: string): Promise<void> {
+  const kind = await look(files, path, op);
+  if (kind === 'folder')
+    throw new LmqError('file/exists', 'there is a folder of this name', { op, file: path, hint: 'Choose another name.' });
+  if (kind && !force)
+    throw new LmqError('file/exists', 'the output is already there', { op, file: path, hint: 'Choose another name, or force.' });
+}
+
+/** Makes a rename durable. Windows cannot open folders; there the file system does it by itself. */
+async function syncFolder(files: FileSystem, path: string, op: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  await io(op, path, async () => {
+    const handle = await files.open(path, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  });
+}
+
+/**
+ * Writes a file that appears under its name only when it is complete and on disk. On failure or abort nothing is left.
+ * @param write puts the contents into the sink
+ * @throws LmqError `file/exists` before anything is written, `file/io`, `file/missing` when the folder does not exist; or what `write` throws
+ */
+export async function writeFileAtomic(
+  path: string,
+  write: (sink: ByteSink) => Promise<unknown>,
+  opts: WriteFileOpts = {},
+  files: FileSystem = fs,
+): Promise<void> {
+  const op = 'writeFileAtomic';
+  const { force = false, signal } = opts;
+  signal?.throwIfAborted();
+  await refuseExisting(files, path, force, op);
+  const partial = partialName(path);
+  const handle = await io(op, partial, () => files.open(partial, 'wx'));
+  let open = true;
+  try {
+    let length = 0;
+    await write({
+      async write(bytes) {
+        signal?.throwIfAborted();
+        for (let done = 0; done < bytes.byteLength; ) {
+          const size = Math.min(bytes.byteLength - done, 2 ** 30);
+          const { bytesWritten } = await io(op, path, () => handle.write(bytes, done, size, length));
+          done += bytesWritten;
+          length += bytesWritten;
+        }
+      },
+    });
+    signal?.throwIfAborted();
+    await io(op, path, () => handle.sync());
+    const { size } = await io(op, path, () => handle.stat());
+    if (size !== length)
+      throw new LmqError('file/io', 'the file does not have the size that was written', { op, file: path, expected: length, found: size });
+    open = false;
+    await io(op, path, () => handle.close());
+    await refuseExisting(files, path, force, op); // someone else may have been faster
+    await io(op, path, () => files.rename(partial, path));
+  } catch (e) {
+    if (open) await handle.close().catch(() => {});
+    await files.rm(partial, { force: true }).catch(() => {});
+    throw e;
+  }
+  await syncFolder(files, dirname(path), op);
+}
+
+/** A folder being written. End with `commit` or `abort`. */
+export interface FolderWriter {
+  /** Temporary folder beside the target: write here. */
+  readonly dir: string;
+  /** Syncs everything and gives the folder its name. On failure the old contents stay, and `abort` still works. */
+  commit(): Promise<void>;
+  /** Removes the temporary folder. */
+  abort(): Promise<void>;
+}
+
+const MODEL_FILE = /^(lmq\.json|config\.json|model\.safetensors\.index\.json|.*\.safetensors|.*\.gguf)$/;
+
+/** Only a folder that holds a model, or nothing, may be replaced: `force` with a wrong path must not remove somebody's work. */
+async function refuseForeignFolder(files: FileSystem, path: string, op: string): Promise<void> {
+  const fromTarget = relative(resolve(path), process.cwd());
+  const outside = fromTarget === '..' || fromTarget.startsWith(`..${sep}`) || isAbsolute(fromTarget);
+  if (!outside) throw new LmqError('file/exists', 'the output is the folder we are in', { op, file: path, hint: 'Choose another name.' });
+  const names = await io(op, path, () => files.readdir(path));
+  if (names.length && !names.some((n) => MODEL_FILE.test(n)))
+    throw new LmqError('file/exists', 'the output is a folder that holds no model', {
+      op,
+      file: path,
+      hint: 'It is not removed, even by force. Choose another name.',
+    });
+}
+
+async function checkTarget(files: FileSystem, path: string, force: boolean, op: string): Promise<boolean> {
+  const kind = await look(files, path, op);
+  if (!kind) return false;
+  if (kind === 'file') throw new LmqError('file/exists', 'there is a file of this name', { op, file: path, hint: 'Choose another name.' });
+  if (!force) throw new LmqError('file/exists', 'the output is already there', { op, file: path, hint: 'Choose another name, or force.' });
+  await refuseForeignFolder(files, path, op);
+  return true;
+}
+
+async function syncTree(files: FileSystem, dir: string, op: string): Promise<void> {
+  for (const entry of await io(op, dir, () => files.readdir(dir, { withFileTypes: true }))) {
+    const path = join(dir, entry.name);
+    if (entry.isDirectory()) await syncTree(files, path, op);
+    else if (entry.isFile()) {
+      await io(op, path, async () => {
+        const handle = await files.open(path, 'r+');
+        try {
+          await handle.sync();
+        } finally {
+          await handle.close();
+        }
+      });
+    }
+  }
+  await syncFolder(files, dir, op);
+}
+
+/**
+ * Begins a folder that appears under its name only at `commit`.
+ * @param opts.force replace an existing model folder: moved aside at `commit`, then removed. Default false.
+ * @throws LmqError `file/exists`, `file/missing` when the parent folder does not exist, `file/io`
+ */
+export async function createFolder(path: string, opts: { force?: boolean } = {}, files: FileSystem = fs): Promise<FolderWriter> {
+  const op = 'createFolder';
+  const { force = false } = opts;
+  const target = resolve(path);
+  await checkTarget(files, target, force, op);
+  const dir = partialName(target);
+  await io(op, dir, () => files.mkdir(dir));
+  let ended = false;
+  return {
+    dir,
+    async commit() {
+      if (ended) throw new LmqError('argument/value', 'the folder was already committed or aborted', { op, file: path });
+      await syncTree(files, dir, op);
+      const old = (await checkTarget(files, target, force, op)) ? partialName(target, 'old') : undefined;
+      if (old) await io(op, path, () => files.rename(target, old));
+      try {
+        await io(op, path, () => files.rename(dir, target));
+      } catch (e) {
+        if (old) await files.rename(old, target).catch(() => {});
+        throw e;
+      }
+      ended = true;
+      await syncFolder(files, dirname(target), op);
+      if (old) await io(op, old, () => files.rm(old, { recursive: true, force: true }));
+    },
+    async abort() {
+      if (ended) return;
+      ended = true;
+      await io(op, dir, () => files.rm(dir, { recursive: true, force: true }));
+    },
+  };
+}

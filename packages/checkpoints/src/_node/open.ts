@@ -1,0 +1,121 @@
+/**
+ * Opening whatever a path names: a safetensors or GGUF file, an index of shards, a Hugging Face folder, a folder of our own.
+ * @module
+ */
+import { readFile, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, sep } from 'node:path';
+import { LmqError } from '@lmq/tensor';
+import type { ByteSource, Checkpoint, SafetensorsFile } from '../api.js';
+import { openGguf } from '../gguf.js';
+import { openLmq } from '../lmq.js';
+import { LMQ_MANIFEST } from '../lmq-write.js';
+import { openSafetensors } from '../safetensors.js';
+import { openSharded } from '../sharded.js';
+import { io, systemCode } from './errors.js';
+import { fileSource } from './source.js';
+
+const OP = 'openCheckpoint';
+const SINGLE = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+/** Longest index or manifest read. */
+const MAX_TEXT_BYTES = 100_000_000;
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch (e) {
+    if (systemCode(e) === 'ENOENT') return false;
+    return io(OP, path, () => Promise.reject(e));
+  }
+}
+
+async function readText(path: string): Promise<string> {
+  const { size } = await io(OP, path, () => stat(path));
+  if (size > MAX_TEXT_BYTES)
+    throw new LmqError('file/limit', 'the file is too long', {
+      op: OP,
+      file: path,
+      expected: `at most ${MAX_TEXT_BYTES} bytes`,
+      found: size,
+    });
+  const bytes = await io(OP, path, () => readFile(path));
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new LmqError('file/format', 'the file is not valid UTF-8', { op: OP, file: path, cause });
+  }
+}
+
+async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Promise<T>): Promise<T> {
+  try {
+    return await open(source);
+  } catch (e) {
+    await source.close();
+    throw e;
+  }
+}
+
+/** Where a link may lead: into the folder itself, or into the blobs of the Hugging Face cache that the folder is a snapshot of. */
+async function checkInside(dir: string, file: string): Promise<void> {
+  const home = await io(OP, dir, () => realpath(dir));
+  const real = await io(OP, file, () => realpath(file));
+  const inside = (folder: string) => {
+    const way = relative(folder, real);
+    return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && join(folder, way) === real;
+  };
+  const cache = basename(dirname(home)) === 'snapshots' ? join(home, '..', '..', 'blobs') : undefined;
+  if (inside(home) || (cache && inside(cache))) return;
+  throw new LmqError('file/format', 'a link leads out of the model folder', { op: OP, file, hint: 'Copy the file into the folder.' });
+}
+
+async function openIndex(path: string): Promise<SafetensorsFile> {
+  const dir = dirname(path);
+  return openSharded(await readText(path), path, async (file) => {
+    const shard = join(dir, file);
+    await checkInside(dir, shard);
+    return fileSource(shard);
+  });
+}
+
+async function openSingle(dir: string): Promise<SafetensorsFile> {
+  const path = join(dir, SINGLE);
+  await checkInside(dir, path);
+  return guarded(await fileSource(path), (s) => openSafetensors(s));
+}
+
+async function openFolder(dir: string): Promise<Checkpoint> {
+  const tensors = async (): Promise<SafetensorsFile | undefined> => {
+    if (await exists(join(dir, SINGLE))) return openSingle(dir);
+    if (await exists(join(dir, INDEX))) return openIndex(join(dir, INDEX));
+    return undefined;
+  };
+  const manifest = join(dir, LMQ_MANIFEST);
+  const ours = await exists(manifest);
+  const physical = await tensors();
+  if (!physical) {
+    const hint = 'Give a folder with model.safetensors, or with an index and its shards; or name a .gguf or .safetensors file.';
+    throw new LmqError('file/missing', 'the folder holds no model', { op: OP, file: dir, expected: `${SINGLE} or ${INDEX}`, hint });
+  }
+  if (!ours) return physical;
+  try {
+    return openLmq(await readText(manifest), physical, manifest);
+  } catch (e) {
+    await physical.close();
+    throw e;
+  }
+}
+
+/**
+ * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, a GGUF file (told by its
+ * first bytes). Headers are read and checked; data is read later, tensor by tensor. Close it when done.
+ * @throws LmqError `file/missing`, `file/io`, or `file/truncated`, `file/format`, `file/limit` for a damaged file
+ */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const info = await io(OP, path, () => stat(path));
+  if (info.isDirectory()) return openFolder(path);
+  if (path.endsWith('.index.json')) return openIndex(path);
+  return guarded(await fileSource(path), async (source) => {
+    const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4);
+    return String.fromCharCode(...magic) === 'GGUF' || path.endsWith('.gguf') ? openGguf(source) : openSafetensors(source);
+  });
+}

@@ -1,0 +1,51 @@
+/**
+ * A file on disk as a byte source.
+ * @module
+ */
+import { open } from 'node:fs/promises';
+import { LmqError } from '@lmq/tensor';
+import type { ByteSource } from '../api.js';
+import { io, ioError } from './errors.js';
+
+/**
+ * Opens a file for reading by range. Reads may run at the same time. Close it when done.
+ * @throws LmqError `file/missing`, `file/io`
+ */
+export async function fileSource(path: string): Promise<ByteSource> {
+  const op = 'fileSource';
+  const handle = await io(op, path, () => open(path, 'r'));
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw new LmqError('file/io', 'not a regular file', { op, file: path, hint: 'Name a file, not a folder.' });
+    const { size } = stat;
+    return {
+      name: path,
+      size,
+      async read(offset, length) {
+        const facts = { op: 'read', file: path, offset };
+        const fits = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0 && offset + length <= size;
+        const cut = (found: number): never => {
+          throw new LmqError('file/truncated', 'the file ends too early', {
+            ...facts,
+            expected: `${length} bytes`,
+            found: `${found} bytes`,
+            hint: 'Download the file again.',
+          });
+        };
+        if (!fits) cut(Math.max(0, size - offset));
+        const bytes = new Uint8Array(length);
+        // one system call gives at most 2^31 - 1 bytes, and may give fewer than asked for
+        for (let done = 0; done < length; ) {
+          const n = await io('read', path, () => handle.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done));
+          if (n.bytesRead === 0) cut(done); // someone shortened the file
+          done += n.bytesRead;
+        }
+        return bytes;
+      },
+      close: () => io('close', path, () => handle.close()),
+    };
+  } catch (e) {
+    await handle.close();
+    throw e instanceof LmqError ? e : ioError(e, op, path);
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Reading GGUF, versions 1 to 3, little-endian: the header in growing pieces, then tensors by range.
+ * @module
+ */
+import type { CompressedTensor, FloatFormat } from '@lmq/tensor';
+import { asMatrix, fail, missingTensor } from './_checks.js';
+import { denseOf } from './_floats.js';
+import { GGUF_LIMITS, type GgufHeader, type GgufTensorEntry, NeedMore, parseGgufHeader } from './_gguf-header.js';
+import type { ByteSource, GgufFile, GgufValue, TensorInfo } from './api.js';
+
+const FIRST_PIECE = 256 * 1024;
+const FLOATS = new Map<string, FloatFormat>([
+  ['F32', 'fp32'],
+  ['F16', 'fp16'],
+  ['BF16', 'bf16'],
+]);
+const INTEGERS = new Map([
+  ['I8', 'int8'],
+  ['I16', 'int16'],
+  ['I32', 'int32'],
+  ['I64', 'int64'],
+  ['F64', 'fp64'],
+]);
+
+async function readHeader(source: ByteSource): Promise<GgufHeader> {
+  let length = Math.min(source.size, FIRST_PIECE);
+  for (;;) {
+    const bytes = await source.read(0, length);
+    try {
+      return parseGgufHeader(bytes, source.size, source.name);
+    } catch (e) {
+      if (!(e instanceof NeedMore)) throw e;
+      const limit = Math.min(source.size, GGUF_LIMITS.headerBytes);
+      if (e.bytes > limit) {
+        const facts = { op: 'openGguf', file: source.name, offset: length, expected: `at most ${limit} bytes` };
+        fail('file/limit', 'the header is too long', facts);
+      }
+      length = Math.min(limit, Math.max(length * 4, e.bytes)); // each piece is read again from the start: at most 4/3 of the last one in all
+    }
+  }
+}
+
+/** A value without its types: nested arrays become plain nested arrays. */
+function untyped(v: GgufValue): unknown {
+  return v.type === 'array[]' ? (v.value as GgufValue[]).map(untyped) : v.value;
+}
+
+/**
+ * Opens a GGUF file and checks its whole header. Key-values are in `metadata` under their own names: numbers (beyond 2^53: bigint), strings,
+ * booleans, arrays of numbers as typed arrays. The source stays the caller's when this throws.
+ * @throws LmqError `file/truncated` when the file ends early, `file/limit` when it asks for too much, `file/format` otherwise
+ */
+export async function openGguf(source: ByteSource): Promise<GgufFile> {
+  const header = await readHeader(source);
+  const file = source.name;
+  const tensors = new Map<string, TensorInfo>();
+  for (const [name, t] of header.tensors) {
+    const format = FLOATS.get(t.type.name) ?? INTEGERS.get(t.type.name) ?? t.type.name;
+    tensors.set(name, { name, shape: t.shape, format, bytes: t.bytes, file });
+  }
+  const entry = (name: string, op: string): GgufTensorEntry => header.tensors.get(name) ?? missingTensor(name, file, op);
+  const bytesFor = (t: GgufTensorEntry) => source.read(t.start, t.bytes);
+  return {
+    format: 'gguf',
+    version: header.version,
+    alignment: header.alignment,
+    entries: header.entries,
+    tensors,
+    metadata: new Map(header.entries.map((e) => [e.key, untyped(e)])),
+    readBytes: async (name) => bytesFor(entry(name, 'readBytes')),
+    async read(name): Promise<CompressedTensor> {
+      const t = entry(name, 'read');
+      const type = t.type.name;
+      const float = FLOATS.get(type);
+      if (float) return denseOf(await bytesFor(t), float, t.shape);
+      if (type === 'Q4_0' || type === 'Q8_0') return { kind: 'blocks', shape: asMatrix(t.shape), type, data: await bytesFor(t) };
+      const hint = 'lmq computes with F32, F16, BF16, Q4_0 and Q8_0; get the model in one of these.';
+      return fail('model/unsupported', `the GGUF type ${type} is not one lmq computes with`, {
+        op: 'read',
+        file,
+        tensor: name,
+        offset: t.start,
+        found: type,
+        hint,
+      });
+    },
+    close: () => source.close(),
+  };
+}

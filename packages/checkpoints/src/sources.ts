@@ -1,0 +1,69 @@
+/**
+ * Byte sources that work everywhere: memory and Blobs (a browser's files among them). Files on disk: `@lmq/checkpoints/node`.
+ * @module
+ */
+import { LmqError } from '@lmq/tensor';
+import type { ByteSink, ByteSource } from './api.js';
+
+function checkRange(source: { name: string; size: number }, offset: number, length: number): void {
+  if (Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0 && offset + length <= source.size) return;
+  throw new LmqError('file/truncated', 'the file ends too early', {
+    op: 'read',
+    file: source.name,
+    offset,
+    expected: `${length} bytes`,
+    found: `${Math.max(0, source.size - offset)} bytes`,
+    hint: 'Download the file again.',
+  });
+}
+
+/** Bytes in memory. Reads are copies: what is read may be changed. */
+export function memorySource(bytes: Uint8Array, name: string): ByteSource {
+  const source: ByteSource = {
+    name,
+    size: bytes.byteLength,
+    async read(offset, length) {
+      checkRange(source, offset, length);
+      return bytes.slice(offset, offset + length);
+    },
+    async close() {},
+  };
+  return source;
+}
+
+/** A Blob or a File, e.g. of an `<input type="file">`. */
+export function blobSource(blob: Blob, name: string): ByteSource {
+  const source: ByteSource = {
+    name,
+    size: blob.size,
+    async read(offset, length) {
+      checkRange(source, offset, length);
+      try {
+        return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
+      } catch (cause) {
+        throw new LmqError('file/io', 'the file cannot be read', { op: 'read', file: name, offset, hint: 'Choose the file again.', cause });
+      }
+    },
+    async close() {},
+  };
+  return source;
+}
+
+/** A sink that keeps everything in memory. */
+export function memorySink(): ByteSink & { bytes(): Uint8Array } {
+  const parts: Uint8Array[] = [];
+  return {
+    async write(bytes) {
+      parts.push(bytes.slice());
+    },
+    bytes() {
+      const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+      let at = 0;
+      for (const p of parts) {
+        out.set(p, at);
+        at += p.length;
+      }
+      return out;
+    },
+  };
+}

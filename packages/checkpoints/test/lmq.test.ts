@@ -1,0 +1,410 @@
+import { encodeBlocks, packRows, packStream } from '@lmq/formats';
+import { type Affine, type CompressedTensor, createRng, type Dense, type FloatFormat, type Lut, matrix, ndarray } from '@lmq/tensor';
+import { describe, expect, it } from 'vitest';
+import type { LmqEntry, SafetensorsFile, TensorToWrite } from '../src/api.js';
+import { openLmq } from '../src/lmq.js';
+import { lmqManifest, toLmqTensors } from '../src/lmq-write.js';
+import { openSafetensors } from '../src/safetensors.js';
+import { writeSafetensors } from '../src/safetensors-write.js';
+import { memorySink } from '../src/sources.js';
+import { expectFailure, failure, source } from './_files.js';
+
+const rng = createRng(3);
+const normals = (n: number) => Float32Array.from({ length: n }, rng.normal);
+const codesOf = (rows: number, cols: number, bits: number) =>
+  packRows(
+    Uint8Array.from({ length: rows * cols }, () => rng.below(2 ** bits)),
+    bits,
+    rows,
+    cols,
+  );
+const halves = (n: number) => Uint16Array.from({ length: n }, () => 0x2c00 + rng.below(1024)); // finite in fp16 and bf16
+
+function dense(rows: number, cols: number, format: FloatFormat = 'bf16'): Dense {
+  return { kind: 'dense', shape: [rows, cols], format, data: format === 'fp32' ? normals(rows * cols) : halves(rows * cols) };
+}
+
+function affine(
+  rows: number,
+  cols: number,
+  bits: number,
+  groupSize: number,
+  format: FloatFormat,
+  extras: { zero?: boolean; index?: boolean } = {},
+): Affine {
+  const groups = Math.ceil(cols / groupSize);
+  const n = rows * groups;
+  const t: Affine = {
+    kind: 'affine',
+    shape: [rows, cols],
+    bits,
+    groupSize,
+    codes: codesOf(rows, cols, bits),
+    scales: { block: [1, groupSize], format, data: format === 'fp32' ? normals(n) : halves(n) },
+  };
+  if (extras.zero)
+    t.zeroPoints = packStream(
+      Uint8Array.from({ length: n }, () => rng.below(2 ** bits)),
+      bits,
+    );
+  if (extras.index) t.groupIndex = Int32Array.from({ length: cols }, () => rng.below(groups));
+  return t;
+}
+
+function lut(rows: number, cols: number, tablePer: Lut['tablePer'], scaled = false): Lut {
+  const n = tablePer === 'tensor' ? 1 : tablePer === 'row' ? rows : cols;
+  const t: Lut = {
+    kind: 'lut',
+    shape: [rows, cols],
+    bits: 4,
+    codes: codesOf(rows, cols, 4),
+    tables: matrix(normals(16 * n), n, 16),
+    tablePer,
+  };
+  if (scaled) t.scales = { block: [1, 8], format: 'fp16', data: halves(rows * Math.ceil(cols / 8)) };
+  return t;
+}
+
+const LAYOUTS: Record<string, CompressedTensor> = {
+  'dense fp32': dense(3, 5, 'fp32'),
+  'dense fp16': dense(3, 5, 'fp16'),
+  'dense bf16': dense(3, 5, 'bf16'),
+  'affine 4-bit': affine(3, 10, 4, 4, 'fp16'),
+  'affine 3-bit with zero points': affine(3, 10, 3, 4, 'fp32', { zero: true }),
+  'affine 1-bit': affine(2, 9, 1, 9, 'bf16'),
+  'affine 8-bit act-order': affine(4, 12, 8, 4, 'bf16', { zero: true, index: true }),
+  'affine per tensor': { ...affine(4, 12, 2, 12, 'fp32'), scales: { block: [4, 12], format: 'fp32', data: normals(1) } },
+  'lut per tensor': lut(3, 10, 'tensor'),
+  'lut per row': lut(3, 10, 'row'),
+  'lut per column with scales': lut(3, 10, 'column', true),
+  'blocks Q4_0': encodeBlocks('Q4_0', matrix(normals(128), 2, 64)),
+  'blocks Q8_0': encodeBlocks('Q8_0', matrix(normals(64), 2, 32)),
+  sum: { kind: 'sum', shape: [3, 10], terms: [affine(3, 10, 4, 5, 'fp16'), dense(3, 10, 'fp16')] },
+  parts: {
+    kind: 'parts',
+    shape: [3, 6],
+    axis: 'in',
+    parts: [
+      { index: Uint32Array.of(0, 2, 3, 5), base: affine(3, 4, 4, 4, 'fp16') },
+      { index: Uint32Array.of(4, 1), base: dense(3, 2) },
+    ],
+  },
+  rescaled: { kind: 'rescaled', shape: [3, 10], inputScale: normals(10), base: affine(3, 10, 4, 5, 'fp16', { zero: true }) },
+  nested: {
+    kind: 'rescaled',
+    shape: [3, 6],
+    inputScale: normals(6),
+    base: {
+      kind: 'sum',
+      shape: [3, 6],
+      terms: [
+        {
+          kind: 'parts',
+          shape: [3, 6],
+          axis: 'out',
+          parts: [
+            { index: Uint32Array.of(2, 0), base: lut(2, 6, 'row') },
+            { index: Uint32Array.of(1), base: dense(1, 6) },
+          ],
+        },
+        affine(3, 6, 2, 3, 'bf16', { index: true }),
+      ],
+    },
+  },
+};
+
+/** What lies in memory, without ndarray objects: tables as plain data. */
+function bare(t: CompressedTensor): unknown {
+  return JSON.parse(
+    JSON.stringify(t, (_, v) => (ArrayBuffer.isView(v) ? { type: v.constructor.name, data: [...(v as unknown as number[])] } : v)),
+    (k, v) => (k === 'tables' ? { data: v.data, shape: v.shape } : v),
+  );
+}
+
+async function store(
+  tensors: Record<string, [CompressedTensor, number[]?]>,
+): Promise<{ manifest: string; physical: SafetensorsFile; entries: [string, LmqEntry][] }> {
+  const list: TensorToWrite[] = [];
+  const entries: [string, LmqEntry][] = [];
+  for (const [name, [t, shape]] of Object.entries(tensors)) {
+    const { entry, tensors } = toLmqTensors(name, t, shape);
+    entries.push([name, entry]);
+    list.push(...tensors);
+  }
+  const sink = memorySink();
+  await writeSafetensors(sink, list);
+  return {
+    manifest: lmqManifest(entries, { recipe: { bits: 4 } }),
+    physical: await openSafetensors(source(sink.bytes(), 'model.safetensors')),
+    entries,
+  };
+}
+
+describe('the lmq format', () => {
+  it.each(Object.entries(LAYOUTS))('round-trips %s bit for bit', async (_, t) => {
+    const { manifest, physical } = await store({ w: [t] });
+    const file = openLmq(manifest, physical);
+    expect(bare(await file.read('w'))).toEqual(bare(t));
+    expect(file.tensors.get('w')!.bytes).toBe([...physical.tensors.values()].reduce((n, p) => n + p.bytes, 0));
+  });
+
+  it('keeps many tensors, their shapes, names of layouts, and info', async () => {
+    const all = Object.fromEntries(Object.entries(LAYOUTS).map(([k, t]) => [k, [t] as [CompressedTensor]]));
+    const { manifest, physical } = await store({ ...all, 'model.norm.weight': [dense(1, 7), [7]], conv: [dense(6, 4), [2, 3, 4]] });
+    const file = openLmq(manifest, physical);
+    expect(file.format).toBe('lmq');
+    expect(file.tensors.get('model.norm.weight')).toEqual({
+      name: 'model.norm.weight',
+      shape: [7],
+      format: 'bf16',
+      bytes: 14,
+      file: 'model.safetensors',
+    });
+    expect(physical.tensors.get('model.norm.weight')!.shape).toEqual([7]);
+    expect(await file.read('conv')).toMatchObject({ shape: [6, 4] });
+    expect(file.tensors.get('affine 4-bit')!.format).toMatch(/^affine 4-bit g4/);
+    expect(file.tensors.get('parts')!.format).toContain('4 x affine');
+    expect(file.metadata.get('recipe')).toEqual({ bits: 4 });
+    for (const [name, t] of Object.entries(LAYOUTS)) expect(bare(await file.read(name))).toEqual(bare(t));
+  });
+
+  it('stores strided tables in order', async () => {
+    const t = lut(2, 4, 'row');
+    const data = new Float32Array(32);
+    for (let r = 0; r < 2; r++) for (let c = 0; c < 16; c++) data[c * 2 + r] = t.tables.data[r * 16 + c]!;
+    const { manifest, physical } = await store({ w: [{ ...t, tables: ndarray(data, [2, 16], [1, 2]) }] });
+    expect(bare(await openLmq(manifest, physical).read('w'))).toEqual(bare(t));
+  });
+
+  it('does not write what is not valid', async () => {
+    const t = affine(3, 10, 4, 4, 'fp16');
+    await expectFailure(() => toLmqTensors('w', { ...t, codes: new Uint8Array(3) }), 'argument/shape');
+    await expectFailure(() => toLmqTensors('w', t, [30]), 'argument/shape', { tensor: 'w' });
+    await expectFailure(() => toLmqTensors('__proto__', t), 'argument/value');
+  });
+
+  it('reads only what is in the manifest', async () => {
+    const { manifest, physical } = await store({ w: [dense(2, 2)] });
+    const file = openLmq(manifest, physical);
+    await expectFailure(() => file.read('w.codes'), 'model/missing', { tensor: 'w.codes' });
+    await expectFailure(() => file.read('constructor'), 'model/missing');
+  });
+});
+
+describe('damaged lmq folders', () => {
+  type Json = Record<string, unknown>;
+  const layoutOf = (m: Json) => ((m.tensors as Json).w as Json).layout as Json;
+  const t = LAYOUTS['affine 8-bit act-order']!;
+
+  it.each<[string, (m: Json) => void]>([
+    [
+      'another version',
+      (m) => {
+        m.lmq = 2;
+      },
+    ],
+    [
+      'no version',
+      (m) => {
+        delete m.lmq;
+      },
+    ],
+    [
+      'an unknown field',
+      (m) => {
+        m.x = 1;
+      },
+    ],
+    [
+      'no tensors',
+      (m) => {
+        delete m.tensors;
+      },
+    ],
+    [
+      'an unknown kind',
+      (m) => {
+        layoutOf(m).kind = 'vector';
+      },
+    ],
+    [
+      'a kind from the prototype',
+      (m) => {
+        layoutOf(m).kind = 'toString';
+      },
+    ],
+    [
+      'an unknown field of a layout',
+      (m) => {
+        layoutOf(m).x = 1;
+      },
+    ],
+    [
+      '0 bits',
+      (m) => {
+        layoutOf(m).bits = 0;
+      },
+    ],
+    [
+      '9 bits',
+      (m) => {
+        layoutOf(m).bits = 9;
+      },
+    ],
+    [
+      'other bits',
+      (m) => {
+        layoutOf(m).bits = 4;
+      },
+    ],
+    [
+      'another group size',
+      (m) => {
+        layoutOf(m).groupSize = 6;
+      },
+    ],
+    [
+      'a scale block of 0',
+      (m) => {
+        (layoutOf(m).scales as Json).block = [0, 4];
+      },
+    ],
+    [
+      'other scale blocks',
+      (m) => {
+        (layoutOf(m).scales as Json).block = [1, 3];
+      },
+    ],
+    [
+      'another scale format',
+      (m) => {
+        (layoutOf(m).scales as Json).format = 'fp16';
+      },
+    ],
+    [
+      'an unknown scale format',
+      (m) => {
+        (layoutOf(m).scales as Json).format = 'fp8';
+      },
+    ],
+    [
+      'a dropped field',
+      (m) => {
+        delete layoutOf(m).zeroPoints;
+      },
+    ],
+    [
+      'a field that is not there',
+      (m) => {
+        layoutOf(m).zeroPoints = 1;
+      },
+    ],
+    [
+      'another matrix',
+      (m) => {
+        layoutOf(m).shape = [12, 4];
+      },
+    ],
+    [
+      'a huge matrix',
+      (m) => {
+        layoutOf(m).shape = [2 ** 32, 2 ** 32];
+      },
+    ],
+    [
+      'another original shape',
+      (m) => {
+        ((m.tensors as Json).w as Json).shape = [48];
+      },
+    ],
+    [
+      'a shape of text',
+      (m) => {
+        ((m.tensors as Json).w as Json).shape = ['4', '12'];
+      },
+    ],
+    [
+      'a tensor without data',
+      (m) => {
+        (m.tensors as Json).v = (m.tensors as Json).w;
+      },
+    ],
+    [
+      'no entry for the data',
+      (m) => {
+        m.tensors = {};
+      },
+    ],
+    [
+      'endless nesting',
+      (m) => {
+        let layout: Json = { kind: 'dense', shape: [4, 12], format: 'fp32' };
+        for (let i = 0; i < 20; i++) layout = { kind: 'rescaled', shape: [4, 12], base: layout };
+        ((m.tensors as Json).w as Json).layout = layout;
+      },
+    ],
+  ])('are refused: %s', async (what, change) => {
+    const { manifest, physical } = await store({ w: [t] });
+    const json = JSON.parse(manifest) as Json;
+    change(json);
+    const run = async () => openLmq(JSON.stringify(json), physical).read('w'); // the group size is seen when the data is there
+    const e = await failure(run);
+    expect(e.code).toBe('file/format');
+    expect(e.facts.file, what).toMatch(/lmq\.json|model\.safetensors/);
+  });
+
+  it('are refused: one part in two tensors', async () => {
+    const { physical } = await store({ w: [dense(2, 2)] });
+    const entry: LmqEntry = { shape: [2, 2], layout: { kind: 'dense', shape: [2, 2], format: 'bf16' } };
+    const twice = lmqManifest([['w', entry]]).replace('"w":', `"w": ${JSON.stringify(entry)}, "w":`);
+    expect((await failure(() => openLmq(twice, physical))).code).toBe('file/format');
+    await expectFailure(
+      () =>
+        lmqManifest([
+          ['w', entry],
+          ['w', entry],
+        ]),
+      'argument/value',
+      { tensor: 'w' },
+    );
+    // "a.codes" as a tensor of its own, and as a field of "a"
+    const a = toLmqTensors('a', affine(2, 2, 8, 2, 'fp32'));
+    const b = toLmqTensors('a.codes', dense(2, 2));
+    await expectFailure(() => writeSafetensors(memorySink(), [...a.tensors, ...b.tensors]), 'argument/value', { tensor: 'a.codes' });
+  });
+
+  it('are refused: damaged data', async () => {
+    const { manifest, physical } = await store({ w: [t] });
+    const lying = (field: string, bytes: Uint8Array): SafetensorsFile => ({
+      ...physical,
+      readBytes: async (name) => (name === field ? bytes : physical.readBytes(name)),
+    });
+    await expectFailure(() => openLmq(manifest, lying('w.group_index', new Uint8Array(48).fill(0x7f))).read('w'), 'file/format', {
+      tensor: 'w',
+      file: 'model.safetensors',
+    });
+    await expectFailure(() => openLmq(manifest, lying('w.scales', new Uint8Array(24).fill(0xff))).read('w'), 'file/format', {
+      tensor: 'w',
+    });
+  });
+
+  it('fail with nothing but LmqError under random edits of the manifest (2000 seeded cases)', async () => {
+    const { manifest, physical } = await store({
+      w: [LAYOUTS.nested!],
+      v: [LAYOUTS['lut per column with scales']!],
+      n: [dense(1, 4), [4]],
+    });
+    const mutate = createRng(5);
+    for (let i = 0; i < 2000; i++) {
+      const at = mutate.below(manifest.length);
+      const text =
+        manifest.slice(0, at) + (mutate.below(2) ? String.fromCharCode(32 + mutate.below(95)) : '') + manifest.slice(at + mutate.below(3));
+      try {
+        const file = openLmq(text, physical);
+        for (const name of file.tensors.keys()) await file.read(name);
+      } catch (e) {
+        expect((e as Error).name, text.slice(Math.max(0, at - 20), at + 20)).toBe('LmqError');
+      }
+    }
+  });
+});

@@ -1,0 +1,72 @@
+/**
+ * `lmq generate`: a quick look at what a model says.
+ * @module
+ */
+import { generate, loadModel } from '@lmq/model';
+import { openModel } from '@lmq/pipeline/node';
+import { LmqError } from '@lmq/tensor';
+import type { Command } from 'commander';
+import { addBackend, integer, makeBackend, number } from '../options.js';
+import type { Context } from '../run.js';
+
+interface Flags {
+  prompt: string;
+  maxTokens: number;
+  temperature: number;
+  topK?: number;
+  topP?: number;
+  seed: number;
+  bos: boolean;
+  backend: string;
+}
+
+export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
+  const command = lmq
+    .command('generate <model>')
+    .description('continue a prompt')
+    .requiredOption('-p, --prompt <text>', 'text to continue')
+    .option('-n, --max-tokens <n>', 'tokens to generate', integer, 100)
+    .option('--temperature <t>', '0: always the most likely token', number, 0)
+    .option('--top-k <n>', 'sample among the k most likely tokens', integer)
+    .option('--top-p <p>', 'sample among the most likely tokens that share this much probability', number)
+    .option('--seed <n>', 'seed of sampling', integer, 0)
+    .option('--no-bos', 'no beginning-of-text token before the prompt');
+  addBackend(command).action(async (name: string, flags: Flags) => {
+    const opened = await openModel(name);
+    try {
+      for (const w of opened.warnings) terminal.say(`warning: ${w}`);
+      const { tokenizer, checkpoint, architecture } = opened;
+      if (!tokenizer) throw new LmqError('tokenizer/unsupported', 'the model has no tokenizer', { file: name, hint: 'Put its tokenizer.json beside config.json.' });
+      const model = await loadModel({ checkpoint, architecture, backend: await makeBackend(flags.backend), signal, onProgress: terminal.progress });
+      terminal.finish();
+      try {
+        const prompt = tokenizer.encode(flags.prompt, { bos: flags.bos });
+        const ids: number[] = [];
+        const start = performance.now();
+        let firstAt = start;
+        let shown = '';
+        if (!terminal.json) terminal.out(flags.prompt);
+        for await (const id of generate(model, prompt, { ...flags, stop: tokenizer.eos, signal })) {
+          if (!ids.length) firstAt = performance.now();
+          ids.push(id);
+          // Bytes of one character can be spread over tokens: print what is whole.
+          const text = tokenizer.decode(ids);
+          if (!terminal.json && !text.endsWith('\ufffd')) {
+            terminal.out(text.slice(shown.length));
+            shown = text;
+          }
+        }
+        const end = performance.now();
+        const promptSeconds = (firstAt - start) / 1000;
+        const tokensPerSecond = ids.length > 1 ? (ids.length - 1) / ((end - firstAt) / 1000) : 0;
+        if (terminal.json) return terminal.result({ text: tokenizer.decode(ids), ids, promptTokens: prompt.length, promptSeconds, tokensPerSecond });
+        terminal.out('\n');
+        terminal.say(`${prompt.length} prompt tokens in ${promptSeconds.toFixed(2)} s, then ${tokensPerSecond.toFixed(1)} tokens/s`);
+      } finally {
+        model.dispose();
+      }
+    } finally {
+      await opened.close();
+    }
+  });
+}

@@ -1,0 +1,64 @@
+/**
+ * `lmq inspect`: what is inside a model.
+ * @module
+ */
+import { openModel } from '@lmq/pipeline/node';
+import type { Command } from 'commander';
+import type { Context } from '../run.js';
+import { formatBytes, table } from '../terminal.js';
+import { measure, type ValueStats } from '../value-stats.js';
+
+export function addInspect(lmq: Command, { terminal, signal }: Context): void {
+  lmq
+    .command('inspect <model>')
+    .description('list tensors and formats; with --values, look for outliers and suspicious values')
+    .option('--values', 'read the weights too: range, spread, outliers, NaN')
+    .action(async (name: string, flags: { values?: boolean }) => {
+      const model = await openModel(name);
+      try {
+        const { checkpoint, architecture } = model;
+        const warnings = [...model.warnings];
+        const tensors: { name: string; shape: number[]; format: string; bytes: number; values?: ValueStats }[] = [];
+        let parameters = 0;
+        let bytes = 0;
+        for (const info of checkpoint.tensors.values()) {
+          signal.throwIfAborted();
+          parameters += info.shape.reduce((a, b) => a * b, 1);
+          bytes += info.bytes;
+          const { shape, format } = info;
+          const row: (typeof tensors)[number] = { name: info.name, shape, format, bytes: info.bytes };
+          if (flags.values) {
+            row.values = measure(await checkpoint.read(info.name));
+            for (const w of row.values.suspicious) warnings.push(`${info.name}: ${w}`);
+            terminal.progress({ phase: 'read', done: tensors.length + 1, total: checkpoint.tensors.size, unit: 'tensors', layer: info.name });
+          }
+          tensors.push(row);
+        }
+        terminal.finish();
+        const { layers, hidden, heads, kvHeads, headDim, vocab, context, moe } = architecture;
+        const summary = { family: architecture.family, layers, hidden, heads, kvHeads, headDim, vocab, context, ...(moe && { experts: moe.experts, expertsPerToken: moe.topK }) };
+        if (terminal.json) {
+          return terminal.result({ format: checkpoint.format, architecture: summary, parameters, bytes, tensors, warnings });
+        }
+        terminal.out(`${name} · ${checkpoint.format} · ${(parameters / 1e6).toPrecision(4)} M parameters · ${formatBytes(bytes)} · ${((bytes * 8) / parameters).toFixed(2)} bits per parameter\n`);
+        terminal.out(
+          `${Object.entries(summary)
+            .map(([k, v]) => `${k} ${v}`)
+            .join(' · ')}\n\n`,
+        );
+        const header = ['tensor', 'shape', 'format', 'bytes', ...(flags.values ? ['min', 'max', 'std', 'max/std'] : [])];
+        const g = (x: number) => x.toPrecision(4);
+        const rows = tensors.map((t) => [
+          t.name,
+          t.shape.join(' × '),
+          t.format,
+          formatBytes(t.bytes),
+          ...(t.values ? [g(t.values.min), g(t.values.max), g(t.values.std), t.values.outlier.toFixed(1)] : []),
+        ]);
+        terminal.out(table(header, rows));
+        for (const w of warnings) terminal.out(`warning: ${w}\n`);
+      } finally {
+        await model.close();
+      }
+    });
+}

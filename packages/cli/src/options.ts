@@ -1,0 +1,103 @@
+/**
+ * Options that several subcommands share.
+ * @module
+ */
+import { jsBackend } from '@lmq/kernels-js';
+import { wasmBackend } from '@lmq/kernels-wasm';
+import { type ExportName, blockStage, parseRecipe, type Recipe, type Stage } from '@lmq/pipeline';
+import { type Backend, LmqError } from '@lmq/tensor';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+/** Parses an integer, or says which option it was. */
+export function integer(text: string): number {
+  const n = Number(text);
+  if (!Number.isInteger(n)) throw new InvalidArgumentError('an integer is needed');
+  return n;
+}
+
+export function number(text: string): number {
+  const n = Number(text);
+  if (text.trim() === '' || !Number.isFinite(n)) throw new InvalidArgumentError('a number is needed');
+  return n;
+}
+
+export function addBackend(c: Command): Command {
+  return c.addOption(new Option('--backend <name>', 'where to compute').choices(['wasm', 'js']).default('wasm'));
+}
+
+export function makeBackend(name: string): Promise<Backend> | Backend {
+  return name === 'js' ? jsBackend() : wasmBackend();
+}
+
+/** The flags of a stage, in kebab case of their names in a recipe. */
+export function addStageOptions(c: Command): Command {
+  return c
+    .option('--group-size <n>', 'input columns that share a scale; -1: one scale per row (default: -1)', integer)
+    .option('--symmetric', 'zero point in the middle, not stored')
+    .option('--preset <name>', 'scale convention: gptq, awq, smoothquant, compressed-tensors, torchao, auto-round, gguf, onnxruntime … (default: gptq)')
+    .option('--mse', 'search for the clipping range with the least error')
+    .addOption(new Option('--scale-format <format>', 'stored format of the scales (default: fp16)').choices(['fp16', 'bf16', 'fp32']))
+    .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
+    .option('--static-groups', 'gptq: find all scales before quantizing')
+    .option('--true-sequential', 'gptq: calibrate the sets of linears of a block one after another')
+    .option('--damp-percent <x>', 'gptq: damping (default: 0.01)', number)
+    .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
+    .option('--reference-compat', 'reproduce the published code where it has a known flaw');
+}
+
+export function addCalibrationOptions(c: Command): Command {
+  return c
+    .option('--calibration <file>', 'text to calibrate on: .txt, .jsonl, or .json with arrays of token ids (built-in models bring their own)')
+    .option('--samples <n>', 'calibration windows (default: 128)', integer)
+    .option('--seq-len <n>', 'tokens per calibration window (default: 2048, or the context if smaller)', integer)
+    .option('--seed <n>', 'seed of everything random (default: 0)', integer);
+}
+
+/** Values of the flags above, as commander hands them over. */
+export interface StageFlags extends Partial<Omit<Stage, 'method' | 'bits'>> {
+  override?: string[];
+  skip?: string[];
+  samples?: number;
+  seqLen?: number;
+  seed?: number;
+}
+
+const STAGE_FLAGS = ['groupSize', 'symmetric', 'preset', 'mse', 'scaleFormat', 'actOrder', 'staticGroups', 'trueSequential', 'dampPercent', 'blockSize', 'referenceCompat'] as const;
+
+/** A recipe of flags. Exports to GGUF blocks bring their own group size and convention, unless flags say otherwise. */
+export function recipeOf(method: string, bits: number | undefined, flags: StageFlags, target: string): Recipe {
+  const stage: Record<string, unknown> = { method };
+  const need = blockStage(target as ExportName);
+  if (need) Object.assign(stage, need, { preset: 'gguf' });
+  if (bits !== undefined) stage.bits = bits;
+  for (const name of STAGE_FLAGS) if (flags[name] !== undefined) stage[name] = flags[name];
+  const calibration: Record<string, unknown> = {};
+  for (const name of ['samples', 'seqLen', 'seed'] as const) if (flags[name] !== undefined) calibration[name] = flags[name];
+  const overrides = [...(flags.override ?? []).map(parseOverrideFlag), ...(flags.skip ?? []).map((match) => ({ match, skip: true }))];
+  return parseRecipe({ stages: method === 'none' ? [] : [stage], overrides, calibration, export: target });
+}
+
+/** `*down_proj:bits=8,groupSize=64` as an override. */
+function parseOverrideFlag(text: string): Record<string, unknown> {
+  const colon = text.lastIndexOf(':');
+  if (colon <= 0) {
+    throw new LmqError('argument/option', 'the override has no options', { op: '--override', expected: 'name:option=value,…', found: text });
+  }
+  const out: Record<string, unknown> = { match: text.slice(0, colon) };
+  for (const pair of text.slice(colon + 1).split(',')) {
+    const [key = '', value = ''] = pair.split('=');
+    const name = key.replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
+    out[name] = value === 'true' ? true : value === 'false' ? false : value !== '' && Number.isFinite(Number(value)) ? Number(value) : value;
+  }
+  return out;
+}
+
+/** Collects a repeatable option. */
+export function collect(value: string, earlier: string[] = []): string[] {
+  return [...earlier, value];
+}
+
+/** `4,3,2` as numbers, `rtn,gptq` as names. */
+export function listOf<T>(parse: (s: string) => T): (text: string) => T[] {
+  return (text) => text.split(',').map((s) => parse(s.trim()));
+}

@@ -1,0 +1,76 @@
+/**
+ * The `lmq` command: parses arguments, runs one subcommand, turns errors into exit codes.
+ *
+ * Exit codes: 0 ok, 1 failure, 2 usage, 3 invalid input file, 4 quality gate failed, 130 interrupted.
+ * @module
+ */
+import { Command, CommanderError } from 'commander';
+import { addCompare } from './commands/compare.js';
+import { addEval } from './commands/eval.js';
+import { addGenerate } from './commands/generate.js';
+import { addInspect } from './commands/inspect.js';
+import { addQuantize } from './commands/quantize.js';
+import { exitCode, explain } from './exit.js';
+import { createTerminal, type Terminal } from './terminal.js';
+
+/**
+ * Runs the command line.
+ * @param argv arguments without the program's own path
+ * @returns the exit code
+ */
+export async function run(argv: readonly string[]): Promise<number> {
+  const terminal = createTerminal(argv);
+  const interrupt = new AbortController();
+  const onInterrupt = () => {
+    if (interrupt.signal.aborted) process.exit(130); // the second Ctrl-C does not wait for cleaning up
+    terminal.say('stopping; press Ctrl-C again to stop at once');
+    interrupt.abort(new DOMException('interrupted', 'AbortError'));
+  };
+  process.on('SIGINT', onInterrupt);
+  process.on('SIGTERM', onInterrupt);
+  try {
+    await program(terminal, interrupt.signal).parseAsync([...argv], { from: 'user' });
+    return 0;
+  } catch (e) {
+    if (e instanceof CommanderError) {
+      if (e.exitCode === 0) return 0;
+      if (terminal.json) terminal.result({ error: { code: 'argument/option', message: e.message } });
+      return 2;
+    }
+    terminal.finish();
+    const code = interrupt.signal.aborted ? 130 : exitCode(e);
+    const error = explain(e, code);
+    if (terminal.json) terminal.result({ error });
+    terminal.fail(error.message);
+    return code;
+  } finally {
+    process.off('SIGINT', onInterrupt);
+    process.off('SIGTERM', onInterrupt);
+    terminal.finish();
+  }
+}
+
+/** What every subcommand is given. */
+export interface Context {
+  terminal: Terminal;
+  signal: AbortSignal;
+}
+
+function program(terminal: Terminal, signal: AbortSignal): Command {
+  const lmq = new Command('lmq')
+    .description('Compress language models: quantize, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.')
+    .option('--json', 'print one JSON object on stdout, for machines')
+    .option('--quiet', 'no progress on stderr')
+    .exitOverride()
+    .configureOutput({ writeErr: (s) => terminal.fail(s.trimEnd()), writeOut: (s) => terminal.out(s) })
+    .showHelpAfterError('(lmq <command> --help lists the options)')
+    .addHelpText('after', '\nExit codes: 0 ok, 1 failure, 2 usage, 3 invalid input file, 4 quality gate failed, 130 interrupted.');
+  const context = { terminal, signal };
+  addInspect(lmq, context);
+  addQuantize(lmq, context);
+  addEval(lmq, context);
+  addCompare(lmq, context);
+  addGenerate(lmq, context);
+  for (const c of lmq.commands) c.option('--json', 'print one JSON object on stdout, for machines').option('--quiet', 'no progress on stderr').copyInheritedSettings(lmq);
+  return lmq;
+}

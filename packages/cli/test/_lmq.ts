@@ -1,0 +1,60 @@
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { NANO_MODELS } from '@lmq/nano';
+import { afterAll } from 'vitest';
+
+const bin = fileURLToPath(new URL('../bin/lmq.js', import.meta.url));
+
+export interface Run {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+  /** The object that `--json` printed. */
+  json: () => Record<string, never> & { error?: { code: string; message: string } };
+}
+
+/** Runs the built command as a user would. `onStderr` may kill it. */
+export function lmq(args: string[], onStderr?: (text: string, kill: (signal: NodeJS.Signals) => void) => void): Promise<Run> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (d) => {
+      stdout += d;
+    });
+    child.stderr.on('data', (d) => {
+      stderr += d;
+      onStderr?.(stderr, (signal) => child.kill(signal));
+    });
+    child.on('close', (code) => resolve({ code, stdout, stderr, json: () => JSON.parse(stdout.trim().split('\n').at(-1)!) }));
+  });
+}
+
+/** A folder that goes away after the tests. */
+export function scratch(): string {
+  const dir = mkdtempSync(join(tmpdir(), 'lmq-cli-'));
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+/** A copy of lmq-nano to spoil. */
+export function nanoCopy(dir: string, name: string): string {
+  const to = join(dir, name);
+  cpSync(fileURLToPath(NANO_MODELS['lmq-nano'].folder), to, { recursive: true });
+  return to;
+}
+
+/** Changes a JSON file. */
+export function editJson(path: string, change: (value: Record<string, unknown>) => void): void {
+  const value = JSON.parse(readFileSync(path, 'utf8'));
+  change(value);
+  writeFileSync(path, JSON.stringify(value));
+}
+
+/** Everything in a folder, hidden files too. */
+export function listing(dir: string): string[] {
+  return readdirSync(dir).sort();
+}

@@ -1,0 +1,149 @@
+// Every way of going wrong: its exit code, a message that says what to do, and nothing half-written.
+import { mkdirSync, openSync, readFileSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
+import { fileSource, writeShards } from '@lmq/checkpoints/node';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { editJson, listing, lmq, nanoCopy, scratch } from './_lmq.js';
+
+const dir = scratch();
+const out = join(dir, 'out');
+const quantize = (model: string, ...args: string[]) => lmq(['quantize', model, '-o', join(out, 'result'), '--method', 'rtn', '--json', '--quiet', ...args]);
+
+beforeEach(() => {
+  rmSync(out, { recursive: true, force: true });
+  mkdirSync(out);
+});
+
+/** Runs, and expects this exit code, this error code and all these words in the message, and an empty output folder. */
+async function expectFailure(run: ReturnType<typeof lmq>, exit: number, code: string, words: string[]) {
+  const r = await run;
+  expect({ exit: r.code, stderr: r.stderr }).toEqual({ exit, stderr: expect.stringContaining('error') });
+  const { error } = r.json();
+  expect(error?.code).toBe(code);
+  for (const w of words) expect(error?.message).toContain(w);
+  expect(listing(out)).toEqual([]);
+}
+
+/** Where a tensor's bytes begin in a safetensors file. */
+function dataOffset(path: string, tensor: string): number {
+  const file = openSync(path, 'r');
+  const length = Buffer.alloc(8);
+  readSync(file, length, 0, 8, 0);
+  const header = Buffer.alloc(Number(length.readBigUInt64LE()));
+  readSync(file, header, 0, header.length, 8);
+  return 8 + header.length + JSON.parse(header.toString())[tensor].data_offsets[0];
+}
+
+describe('bad input', () => {
+  it('missing model', () => expectFailure(quantize(join(dir, 'nowhere')), 3, 'file/missing', ['nowhere']));
+
+  it('missing shard', async () => {
+    const model = nanoCopy(dir, 'sharded');
+    const whole = join(model, 'model.safetensors');
+    const source = await openSafetensors(await fileSource(whole));
+    const tensors: TensorToWrite[] = [...source.tensors.values()].map((t) => ({ name: t.name, shape: t.shape, dtype: 'BF16', bytes: () => source.readBytes(t.name) }));
+    rmSync(whole);
+    await writeShards(model, tensors, { maxShardBytes: 2e6 });
+    await source.close();
+    expect((await lmq(['inspect', model, '--json'])).code).toBe(0); // the shards are fine …
+    const shard = listing(model).find((f) => f.startsWith('model-00002'))!;
+    rmSync(join(model, shard)); // … until one is gone
+    await expectFailure(quantize(model), 3, 'file/missing', [shard]);
+  });
+
+  it('truncated file', async () => {
+    const model = nanoCopy(dir, 'truncated');
+    truncateSync(join(model, 'model.safetensors'), 3_000_000);
+    await expectFailure(quantize(model), 3, 'file/truncated', ['model.safetensors', '3000000']);
+  });
+
+  it('unknown architecture', async () => {
+    const model = nanoCopy(dir, 'unknown');
+    editJson(join(model, 'config.json'), (c) => {
+      c.model_type = 'mamba';
+      c.architectures = ['MambaForCausalLM'];
+    });
+    await expectFailure(quantize(model), 3, 'model/unsupported', ['mamba', 'llama']);
+  });
+
+  it('NaN weights', async () => {
+    const model = nanoCopy(dir, 'nan');
+    const file = join(model, 'model.safetensors');
+    const name = 'model.layers.2.mlp.up_proj.weight';
+    const at = dataOffset(file, name);
+    writeSync(openSync(file, 'r+'), new Uint8Array([0xc0, 0x7f]), 0, 2, at + 20);
+    await expectFailure(quantize(model), 3, 'argument/value', [name, 'NaN']);
+    const seen = (await lmq(['inspect', model, '--values', '--json', '--quiet'])).json() as unknown as { warnings: string[] };
+    expect(seen.warnings.join()).toContain(`${name}: 1 values are NaN`);
+  });
+
+  it('group size that does not divide', () => expectFailure(quantize('lmq-nano', '--group-size', '96'), 2, 'argument/option', ['96', '128', '-1', 'q_proj']));
+
+  it('calibration text shorter than one window', async () => {
+    const text = join(dir, 'short.txt');
+    writeFileSync(text, 'Too short to learn from.');
+    await expectFailure(quantize('lmq-nano', '--method', 'gptq', '--calibration', text), 3, 'calibration/short', ['1024', 'Give more text']);
+  });
+
+  it('calibration ids of another vocabulary', async () => {
+    const ids = join(dir, 'ids.json');
+    writeFileSync(ids, '[[1, 2, 99999]]');
+    await expectFailure(quantize('lmq-nano', '--method', 'gptq', '--calibration', ids), 3, 'file/format', ['99999', '2048']);
+  });
+
+  it('existing output', async () => {
+    writeFileSync(join(out, 'result'), 'precious');
+    const r = await quantize('lmq-nano');
+    expect(r.code).toBe(2);
+    expect(r.json().error).toMatchObject({ code: 'file/exists', message: expect.stringContaining('--force') });
+    expect(listing(out)).toEqual(['result']);
+    expect(readFileSync(join(out, 'result'), 'utf8')).toBe('precious');
+    const forced = await quantize('lmq-nano', '--export', 'gguf:f32', '--force');
+    expect(forced.stderr).toBe('');
+    expect(forced.code).toBe(0);
+    expect(readFileSync(join(out, 'result')).subarray(0, 4).toString()).toBe('GGUF');
+  });
+
+  it('an export that cannot hold the result', async () => {
+    await expectFailure(quantize('lmq-nano', '--bits', '3', '--export', 'gguf:q4_0'), 2, 'export/unsupported', ['bits 3', 'bits 4', 'lmq']);
+    await expectFailure(quantize('lmq-nano', '--export', 'gguf:f16'), 2, 'export/unsupported', ['gguf:f32']);
+  });
+
+  it('an override that matches nothing', () => expectFailure(quantize('lmq-nano', '--skip', 'lm_hed'), 2, 'argument/option', ['lm_hed', 'model.layers.0']));
+
+  it('a quantized model', async () => {
+    expect((await quantize('lmq-nano')).code).toBe(0);
+    const again = await lmq(['quantize', join(out, 'result'), '-o', join(out, 'again'), '--method', 'rtn', '--json', '--quiet']);
+    expect(again.code).toBe(3);
+    expect(again.json().error?.message).toContain('already quantized');
+    expect(listing(out)).toEqual(['result']);
+  });
+
+  it('usage', async () => {
+    const r = await lmq(['quantize', 'lmq-nano', '--method', 'rtn', '--json']);
+    expect(r.code).toBe(2);
+    expect(r.json().error?.message).toContain('--output');
+    expect((await lmq(['quantise'])).code).toBe(2);
+    expect((await lmq(['--help'])).code).toBe(0);
+  });
+
+  it('a quality gate', async () => {
+    const r = await lmq(['eval', 'lmq-nano', '--windows', '1', '--max-perplexity', '5', '--quiet']);
+    expect(r.code).toBe(4);
+    expect(r.stderr).toContain('perplexity is above the bound');
+  });
+
+  it('Ctrl-C in the middle of the work', async () => {
+    let asked = false;
+    const r = await lmq(['quantize', 'lmq-nano', '-o', join(out, 'result'), '--method', 'gptq', '--json'], (stderr, kill) => {
+      if (asked || !stderr.includes('calibrate block 1')) return;
+      asked = true;
+      kill('SIGINT');
+    });
+    expect(asked).toBe(true);
+    expect(r.code).toBe(130);
+    expect(r.json().error?.code).toBe('interrupted');
+    expect(listing(out)).toEqual([]);
+  });
+});

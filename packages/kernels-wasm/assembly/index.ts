@@ -1,0 +1,30 @@
+/**
+ * Everything the JavaScript side may call. Convention of every kernel: pointers and strides are in bytes, counts in elements; the
+ * caller has checked that what they span is allocated. No kernel allocates, keeps state or calls out.
+ * @module
+ */
+export { addTo } from './addTo';
+export { attentionRow, causalSoftmax } from './attention';
+export { choleskySmall, solveSmall } from './cholesky';
+export { decodeAffine, decodeBrain, decodeHalf } from './decode';
+export { expRow } from './exp';
+export { fakeQuant } from './fakeQuant';
+export { gemmBlock } from './gemm';
+export { gemvBrain, gemvFloat, gemvHalf } from './gemv';
+export { gemvInt4, prepareInt4 } from './gemvInt4';
+export { gemvInt8, prepareInt8 } from './gemvInt8';
+export { mirror } from './mirror';
+export { obsSweep } from './obsSweep';
+export { packColumns, packRows } from './pack';
+export { rmsNorm } from './rmsNorm';
+export { rope } from './rope';
+export { scatterAdd } from './scatterAdd';
+export { select } from './select';
+export { softmax } from './softmax';
+export { swiglu } from './swiglu';
+export { triangularInverseSmall } from './triangularInverse';
+
+/** First byte that the module does not use itself. */
+export function heapBase(): usize {
+  return __heap_base;
+}

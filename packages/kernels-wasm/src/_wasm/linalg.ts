@@ -1,0 +1,76 @@
+/**
+ * Cholesky factor and inverse of a triangular matrix by recursion on halves (Gustavson 1997): nearly all work becomes products of large
+ * blocks. Base cases of 64 with f64 sums; between blocks, f32 accumulators. n³ / 3 operations each.
+ * @module
+ */
+import { type Core, f32, step, type WasmMat, withScratch } from './core.js';
+import { product } from './gemm.js';
+
+const SMALL = 64;
+
+/** Where to cut n > SMALL in two: a multiple of SMALL, at least half. */
+function half(n: number): number {
+  return SMALL * Math.ceil(n / (2 * SMALL));
+}
+
+/** Writes lower L with A = L Lᵀ, zeros above. False when A is not positive definite; `out` is not to be used then. */
+export function cholesky(core: Core, out: WasmMat, a: WasmMat): boolean {
+  const n = a.rows;
+  const to = f32(out) / 4;
+  const from = f32(a) / 4;
+  const data = core.memory.f32();
+  for (let r = 0; r < n; r++) data.copyWithin(to + r * out.stride, from + r * a.stride, from + r * a.stride + r + 1);
+  const ok = withScratch(core, (16 * SMALL + SMALL) * 4, (scratch) => factor(core, to * 4, step(out), n, scratch));
+  const now = core.memory.f32(); // the scratch may have made the memory grow
+  for (let r = 0; r < n; r++) now.fill(0, to + r * out.stride + r + 1, to + r * out.stride + n); // left over from products
+  return ok;
+}
+
+function factor(core: Core, a: number, stride: number, n: number, scratch: number): boolean {
+  if (n <= SMALL) return core.wasm.choleskySmall(a, stride, n) !== 0;
+  const n1 = half(n);
+  const below = a + n1 * stride;
+  const rest = below + n1 * 4;
+  if (!factor(core, a, stride, n1, scratch)) return false;
+  solveRight(core, a, n1, below, n - n1, stride, scratch);
+  const left = { at: below, stride, transposed: false };
+  product(core, n - n1, n - n1, n1, left, { ...left, transposed: true }, { at: rest, stride }, { alpha: -1, beta: 1, lowerC: true });
+  return factor(core, rest, stride, n - n1, scratch);
+}
+
+/** B [rows, n] ← B L⁻ᵀ, L [n, n] lower triangular; equal strides. */
+function solveRight(core: Core, l: number, n: number, b: number, rows: number, stride: number, scratch: number): void {
+  if (n <= SMALL) {
+    core.wasm.solveSmall(l, stride, n, b, stride, rows, scratch);
+    return;
+  }
+  const n1 = half(n);
+  solveRight(core, l, n1, b, rows, stride, scratch);
+  const l21 = { at: l + n1 * stride, stride, transposed: true };
+  product(core, rows, n - n1, n1, { at: b, stride, transposed: false }, l21, { at: b + n1 * 4, stride }, { alpha: -1, beta: 1 });
+  solveRight(core, l + n1 * stride + n1 * 4, n - n1, b + n1 * 4, rows, stride, scratch);
+}
+
+/** Writes L⁻¹ into a zero-filled `out`: X21 = -X22 L21 X11. Reads the lower triangle of `l`. */
+export function triangularInverse(core: Core, out: WasmMat, l: WasmMat): void {
+  const n = l.rows;
+  const n1 = n > SMALL ? half(n) : 0;
+  withScratch(core, (n - n1) * n1 * 4, (scratch) => invert(core, f32(out), step(out), f32(l), step(l), n, scratch));
+}
+
+function invert(core: Core, out: number, outStride: number, l: number, lStride: number, n: number, scratch: number): void {
+  if (n <= SMALL) {
+    core.wasm.triangularInverseSmall(out, outStride, l, lStride, n);
+    return;
+  }
+  const n1 = half(n);
+  const n2 = n - n1;
+  const out22 = out + n1 * outStride + n1 * 4;
+  invert(core, out, outStride, l, lStride, n1, scratch);
+  invert(core, out22, outStride, l + n1 * lStride + n1 * 4, lStride, n2, scratch);
+  const middle = { at: scratch, stride: n1 * 4, transposed: false };
+  const l21 = { at: l + n1 * lStride, stride: lStride, transposed: false };
+  product(core, n2, n1, n1, l21, { at: out, stride: outStride, transposed: false }, middle, { lowerB: true });
+  const x22 = { at: out22, stride: outStride, transposed: false };
+  product(core, n2, n1, n2, x22, middle, { at: out + n1 * outStride, stride: outStride }, { alpha: -1, lowerA: true });
+}

@@ -1,0 +1,186 @@
+/**
+ * Multiplication with a loaded weight: y = x Wᵀ + bias, in f32.
+ *
+ * Up to 3 rows of x (6 for integer codes): dot products straight from the stored form (assembly/gemv*.ts), the way of decoding tokens. More rows: gemm, whose
+ * packing of B decodes tiles of the weight. The two add in different orders, so the rounding of a row depends on which of them ran.
+ * @module
+ */
+import { decodeRows } from '@lmq/formats';
+import type { CompressedTensor } from '@lmq/tensor';
+import { type Core, f32, inParts, KC, step, type WasmMat, withScratch } from './core.js';
+import { type Operand, type PackB, product } from './gemm.js';
+import type { AffineWeight, DenseWeight, PackedWeight } from './load.js';
+
+/** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
+const GEMV_ROWS = 3;
+const INTEGER_GEMV_ROWS = 6;
+/** Bytes of decoded rows of a weight that has no kernel. */
+const TILE_BYTES = 2 ** 21;
+
+export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): void {
+  if (out.rows === 0 || out.cols === 0) return;
+  const y = { at: f32(out), stride: step(out), rows: out.rows };
+  const input = { at: f32(x), stride: step(x), transposed: false };
+  const { form } = w;
+  const integer = form.kind === 'affine' && hasGemv(form, w.in);
+  const few = x.rows <= (integer ? INTEGER_GEMV_ROWS : GEMV_ROWS);
+  if (!few && w.bias) {
+    const data = core.memory.f32();
+    const from = w.bias.address / 4;
+    for (let r = 0; r < out.rows; r++) data.copyWithin(y.at / 4 + r * out.stride, from, from + w.out);
+  }
+  if (form.kind === 'foreign') foreign(core, y, input, form.weight, w);
+  else if (!few) many(core, y, input, w, packWeight(core, form));
+  else if (integer) affineRows(core, y, input, form, w);
+  else inTiles(core, y, input, w, form);
+}
+
+interface Output {
+  at: number;
+  stride: number;
+  rows: number;
+}
+
+/** Integer gemv works where a block of codes shares one scale. */
+function hasGemv({ bits, groupSize, groupIndex }: AffineWeight, width: number): boolean {
+  return !groupIndex && (groupSize >= width || groupSize % (bits === 4 ? 32 : 16) === 0);
+}
+
+function many(core: Core, y: Output, x: Operand, w: PackedWeight, b: Operand | PackB, from = 0, count = w.out): void {
+  product(core, y.rows, count, w.in, x, b, { at: y.at + from * 4, stride: y.stride }, { beta: w.bias ? 1 : 0 });
+}
+
+/** How gemm reads a weight. */
+function packWeight(core: Core, form: DenseWeight | AffineWeight): Operand | PackB {
+  if (form.kind === 'dense' && form.format === 'fp32') return { at: form.data.address, stride: form.stride, transposed: true };
+  return (j, n, k, kc, to) => {
+    decodeTile(core, form, j, n, k, kc, core.tile, KC * 4);
+    core.wasm.packRows(core.tile, KC * 4, n, kc, to, 8);
+  };
+}
+
+/** Rows [row, row + rows), columns [k, k + cols) of a weight as f32 at `to`. k is even. */
+export function decodeTile(
+  { wasm, memory }: Core,
+  form: DenseWeight | AffineWeight,
+  row: number,
+  rows: number,
+  k: number,
+  cols: number,
+  to: number,
+  toStride: number,
+): void {
+  if (form.kind === 'affine') {
+    const { bits, codes, stride, scales, zeros, zero, groups, groupSize, groupIndex } = form;
+    const s = row * groups * 4;
+    const z = zeros ? zeros.address + s : 0;
+    const index = groupIndex?.address ?? 0;
+    const from = codes.address + row * stride;
+    wasm.decodeAffine(from, stride, bits, scales.address + s, z, groups * 4, zero, groupSize, index, to, toStride, rows, k, cols);
+    return;
+  }
+  const { format, data, stride } = form;
+  const from = data.address + row * stride + k * (format === 'fp32' ? 4 : 2);
+  if (format === 'fp16') wasm.decodeHalf(from, stride, to, toStride, rows, cols);
+  else if (format === 'bf16') wasm.decodeBrain(from, stride, to, toStride, rows, cols);
+  else for (let r = 0; r < rows; r++) memory.u8().copyWithin(to + r * toStride, from + r * stride, from + r * stride + cols * 4);
+}
+
+/** Few rows of x, integer codes. */
+function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: PackedWeight): void {
+  const { wasm } = core;
+  const { codes, stride, scales, zeros, zero, groups, groupSize } = form;
+  const [prepare, gemv] = form.bits === 4 ? [wasm.prepareInt4, wasm.gemvInt4] : [wasm.prepareInt8, wasm.gemvInt8];
+  const padded = Math.ceil(w.in / 32) * 32 * 4;
+  const each = padded + Math.ceil(groups / 16) * 64;
+  const group = Math.min(groupSize, w.in);
+  withScratch(core, each * y.rows, (scratch) => {
+    for (let t = 0; t < y.rows; t++) prepare(x.at + t * x.stride, w.in, scratch + t * each, scratch + t * each + padded, group);
+    inParts(w.out, w.in, (r, count) => {
+      const s = r * groups * 4;
+      for (let t = 0; t < y.rows; t++) {
+        gemv(
+          y.at + t * y.stride + r * 4,
+          scratch + t * each,
+          scratch + t * each + padded,
+          codes.address + r * stride,
+          stride,
+          scales.address + s,
+          zeros ? zeros.address + s : 0,
+          groups * 4,
+          zero,
+          count,
+          w.in,
+          group,
+          w.bias ? w.bias.address + r * 4 : 0,
+        );
+      }
+    });
+  });
+}
+
+/** Few rows of x, dense weights as stored; what has no kernel for that is decoded by rows first. */
+function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | AffineWeight): void {
+  if (form.kind === 'dense') {
+    const { wasm } = core;
+    const gemv = { fp32: wasm.gemvFloat, fp16: wasm.gemvHalf, bf16: wasm.gemvBrain }[form.format];
+    inParts(w.out, w.in, (r, count) => rowsTimes(gemv, y, x, w, form.data.address + r * form.stride, form.stride, r, count));
+    return;
+  }
+  withDecodedRows(
+    core,
+    w,
+    (from, count, at) => decodeTile(core, form, from, count, 0, w.in, at, w.in * 4),
+    (from, count, at) => rowsTimes(core.wasm.gemvFloat, y, x, w, at, w.in * 4, from, count),
+  );
+}
+
+type Gemv = (y: number, x: number, w: number, stride: number, rows: number, k: number, bias: number) => void;
+
+/** Rows [from, from + count) of the weight, at `at`, times each row of x. */
+function rowsTimes(gemv: Gemv, y: Output, x: Operand, w: PackedWeight, at: number, stride: number, from: number, count: number): void {
+  const bias = w.bias ? w.bias.address + from * 4 : 0;
+  for (let t = 0; t < y.rows; t++) gemv(y.at + t * y.stride + from * 4, x.at + t * x.stride, at, stride, count, w.in, bias);
+}
+
+/** Decodes tiles of whole rows into scratch memory and hands each to `use`. */
+function withDecodedRows(
+  core: Core,
+  w: PackedWeight,
+  decode: (from: number, count: number, at: number) => void,
+  use: (from: number, count: number, at: number) => void,
+): void {
+  const rows = Math.min(w.out, Math.max(8, Math.floor(TILE_BYTES / (w.in * 4))));
+  withScratch(core, rows * w.in * 4, (at) => {
+    for (let from = 0; from < w.out; from += rows) {
+      const count = Math.min(rows, w.out - from);
+      decode(from, count, at);
+      use(from, count, at);
+    }
+  });
+}
+
+/** Layouts without a kernel: tiles of rows decoded in JavaScript. */
+function foreign(core: Core, y: Output, x: Operand, weight: CompressedTensor, w: PackedWeight): void {
+  withDecodedRows(
+    core,
+    w,
+    (from, count, at) => decodeRows(weight, from, from + count, core.memory.f32().subarray(at / 4, at / 4 + count * w.in)),
+    (from, count, at) => {
+      if (y.rows <= GEMV_ROWS) rowsTimes(core.wasm.gemvFloat, y, x, w, at, w.in * 4, from, count);
+      else many(core, y, x, w, { at, stride: w.in * 4, transposed: true }, from, count);
+    },
+  );
+}
+
+/** out[i] ← decode(weight)[ids[i]]. Exact. */
+export function embedding(core: Core, out: WasmMat, w: PackedWeight, ids: Int32Array): void {
+  const at = f32(out);
+  const data = core.memory.f32();
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
+    const to = at + i * step(out);
+    if (w.form.kind === 'foreign') decodeRows(w.form.weight, id, id + 1, data.subarray(to / 4, to / 4 + w.in));
+    else decodeTile(core, w.form, id, 1, 0, w.in, to, step(out));
+  }
+}

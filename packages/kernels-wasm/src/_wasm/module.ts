@@ -1,0 +1,73 @@
+/**
+ * The compiled kernels: their signatures, and how they come to life. The bytes are inlined, so there is nothing to fetch and no bundler to
+ * configure. Pages with a content-security policy need `wasm-unsafe-eval`.
+ * @module
+ */
+import { LmqError } from '@lmq/tensor';
+
+type Fn<N extends number, A extends number[] = []> = A['length'] extends N ? (...args: A) => void : Fn<N, [...A, number]>;
+
+/** Exports of assembly/index.ts. Pointers and strides in bytes, counts in elements; see there for the parameters. */
+export interface WasmExports {
+  heapBase(): number;
+  addTo: Fn<7>;
+  attentionRow: Fn<10>;
+  causalSoftmax: Fn<5>;
+  choleskySmall(a: number, stride: number, n: number): number;
+  solveSmall: Fn<7>;
+  decodeAffine: Fn<14>;
+  decodeBrain: Fn<6>;
+  decodeHalf: Fn<6>;
+  expRow: Fn<3>;
+  fakeQuant: Fn<14>;
+  gemmBlock: Fn<11>;
+  gemvBrain: Fn<7>;
+  gemvFloat: Fn<7>;
+  gemvHalf: Fn<7>;
+  gemvInt4: Fn<13>;
+  gemvInt8: Fn<13>;
+  prepareInt4: Fn<5>;
+  prepareInt8: Fn<5>;
+  mirror: Fn<3>;
+  obsSweep: Fn<17>;
+  packColumns: Fn<6>;
+  packRows: Fn<6>;
+  rmsNorm: Fn<8>;
+  rope: Fn<11>;
+  scatterAdd: Fn<8>;
+  select: Fn<8>;
+  softmax: Fn<6>;
+  swiglu: Fn<8>;
+  triangularInverseSmall: Fn<5>;
+}
+
+/** Bytes of a base64 text, in Node and in browsers. */
+export function base64Bytes(text: string): Uint8Array<ArrayBuffer> {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+/**
+ * Compiles the module and binds it to a memory.
+ * @throws LmqError `backend/unsupported` where WebAssembly or its SIMD instructions are missing
+ */
+export async function instantiate(base64: string, memory: WebAssembly.Memory): Promise<WasmExports> {
+  try {
+    const { instance } = await WebAssembly.instantiate(base64Bytes(base64), { env: { memory, abort } });
+    return instance.exports as unknown as WasmExports;
+  } catch (cause) {
+    throw new LmqError('backend/unsupported', 'the WebAssembly kernels cannot run here', {
+      op: 'wasmBackend',
+      expected: 'WebAssembly with 128-bit SIMD',
+      hint: 'Use jsBackend() of @lmq/kernels-js. A page with a content-security policy must allow wasm-unsafe-eval.',
+      cause,
+    });
+  }
+}
+
+/** AssemblyScript's import for failed assertions; the kernels have none. */
+function abort(): never {
+  throw new LmqError('backend/unsupported', 'a kernel aborted', { op: 'wasm' });
+}

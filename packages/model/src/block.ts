@@ -1,0 +1,199 @@
+/**
+ * One transformer block: loading its weights, and running it.
+ *
+ *     h = x + o(attention(rope(q(n1)), rope(k(n1)), v(n1)))     n1 = rmsNorm(x)
+ *     y = h + mlp(rmsNorm(h))                                   mlp: down(silu(gate) * up), or experts
+ *
+ * Temporaries live in scopes of their own and are freed before the block returns; only the residual stream outlives them.
+ * @module
+ */
+import type { Checkpoint } from '@lmq/checkpoints';
+import { sliceRows } from '@lmq/formats';
+import { type Backend, type CompressedTensor, type Handle, type Linear, LmqError, type Scope } from '@lmq/tensor';
+import { mlp } from './_mlp.js';
+import { readVector, readWeight } from './_weights.js';
+import type { Architecture, Block, BlockContext, LoadedSite, Role, Site } from './api.js';
+import { siteShape } from './architecture.js';
+import { moeForward } from './moe.js';
+
+/**
+ * Reads a block's weights, one tensor at a time, and loads them into a backend. The caller disposes the block.
+ * @param layer 0 … layers - 1
+ * @throws LmqError `model/missing`, `model/config` for shapes that do not fit, `model/unsupported` for biases that the configuration does
+ *   not declare, `argument/value` for NaN or infinite weights, `backend/memory`, `file/*`
+ */
+export function loadBlock(checkpoint: Checkpoint, architecture: Architecture, layer: number, backend: Backend): Promise<Block> {
+  return readBlock(checkpoint, architecture, layer, backend, (site, linear) => ({ site, linear, loaded: backend.load(linear) }));
+}
+
+/** The same without keeping the stored weights, for a model that only runs. */
+export function loadResidentBlock(
+  checkpoint: Checkpoint,
+  architecture: Architecture,
+  layer: number,
+  backend: Backend,
+): Promise<Block<LoadedSite>> {
+  return readBlock(checkpoint, architecture, layer, backend, (site, linear) => ({ site, loaded: backend.load(linear) }));
+}
+
+async function readBlock<S extends LoadedSite>(
+  checkpoint: Checkpoint,
+  architecture: Architecture,
+  layer: number,
+  backend: Backend,
+  load: (site: Site, linear: Linear) => S,
+): Promise<Block<S>> {
+  const op = 'loadBlock';
+  const attentionNorm = architecture.tensors.attentionNorm[layer];
+  const mlpNorm = architecture.tensors.mlpNorm[layer];
+  if (attentionNorm === undefined || mlpNorm === undefined) {
+    throw new LmqError('argument/option', 'there is no such layer', { op, expected: `0 … ${architecture.layers - 1}`, found: layer });
+  }
+  const linears = new Map<string, S>();
+  const home = backend.scope();
+  try {
+    const norm = async (name: string) => home.upload(await readVector(checkpoint, name, architecture.hidden, op));
+    const norms = { attention: await norm(attentionNorm), mlp: await norm(mlpNorm) };
+    const stacks = new Map<string, CompressedTensor>(); // experts stacked in one tensor: read once
+    for (const site of architecture.sites) {
+      if (site.layer !== layer) continue;
+      linears.set(site.name, load(site, await readLinear(checkpoint, architecture, site, stacks)));
+    }
+    return createBlock(layer, backend, home, norms, linears, load);
+  } catch (e) {
+    for (const { loaded } of linears.values()) loaded.dispose();
+    home.dispose();
+    throw e;
+  }
+}
+
+async function readLinear(
+  checkpoint: Checkpoint,
+  architecture: Architecture,
+  site: Site,
+  stacks: Map<string, CompressedTensor>,
+): Promise<Linear> {
+  const op = 'loadBlock';
+  const [out, width] = siteShape(architecture, site);
+  const bias = site.tensor.replace(/weight$/, 'bias');
+  if (site.bias === undefined && bias !== site.tensor && checkpoint.tensors.has(bias)) {
+    throw new LmqError('model/unsupported', 'the checkpoint has a bias that the configuration does not declare', { op, tensor: bias });
+  }
+  let weight: CompressedTensor;
+  if (site.slice) {
+    const experts = architecture.moe?.experts ?? 1;
+    const stack = stacks.get(site.tensor) ?? (await readWeight(checkpoint, site.tensor, [experts, out, width], op));
+    stacks.set(site.tensor, stack);
+    weight = sliceRows(stack, ...site.slice);
+  } else weight = await readWeight(checkpoint, site.tensor, [out, width], op);
+  return site.bias === undefined ? { weight } : { weight, bias: (await readVector(checkpoint, site.bias, out, op)).data };
+}
+
+function createBlock<S extends LoadedSite>(
+  layer: number,
+  backend: Backend,
+  home: Scope,
+  norms: { attention: Handle; mlp: Handle },
+  linears: Map<string, S>,
+  load: (site: Site, linear: Linear) => S,
+): Block<S> {
+  const key = (role: Role, expert?: number) => (expert === undefined ? role : `${role} ${expert}`);
+  const names = new Map([...linears.values()].map(({ site }) => [key(site.role, site.expert), site.name]));
+  const entry = (name: string | undefined, op: string, asked: string): S => {
+    const found = name === undefined ? undefined : linears.get(name);
+    if (found) return found;
+    throw new LmqError('argument/option', `block ${layer} has no such linear`, {
+      op,
+      expected: [...linears.keys()].join(', '),
+      found: asked,
+    });
+  };
+  return {
+    layer,
+    backend,
+    norms,
+    linears,
+    get bytes() {
+      let sum = 4 * (norms.attention.cols + norms.mlp.cols);
+      for (const { loaded } of linears.values()) sum += loaded.bytes;
+      return sum;
+    },
+    at: (role, expert) => entry(names.get(key(role, expert)), 'block.at', key(role, expert)),
+    setLinear(name, linear) {
+      const old = entry(name, 'setLinear', name);
+      const [out, width] = linear.weight.shape;
+      if (out !== old.loaded.out || width !== old.loaded.in) {
+        throw new LmqError('argument/shape', `the weight does not fit ${name}`, {
+          op: 'setLinear',
+          expected: `${old.loaded.out} x ${old.loaded.in}`,
+          found: `${out} x ${width}`,
+        });
+      }
+      linears.set(name, load(old.site, linear));
+      old.loaded.dispose();
+    },
+    dispose() {
+      for (const { loaded } of linears.values()) loaded.dispose();
+      home.dispose();
+    },
+  };
+}
+
+/**
+ * Runs a block on x [tokens, hidden]; the result, of the same shape, belongs to `s`, and x is left as it was.
+ * @throws LmqError `argument/value` when positions do not follow the cache; `s`'s abort reason
+ */
+export async function blockForward(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext): Promise<Handle> {
+  const h = await attentionHalf(s, block, x, ctx);
+  const y = await (ctx.architecture.moe ? moeForward(s, block, h, ctx) : mlpHalf(s, block, h, ctx));
+  s.free(h);
+  return y;
+}
+
+async function attentionHalf(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext): Promise<Handle> {
+  const { architecture: a, rope, cache, position = 0 } = ctx;
+  if (position !== 0 && !cache) {
+    throw new LmqError('argument/value', 'a position needs the keys before it', {
+      op: 'blockForward',
+      found: position,
+      hint: 'Pass a cache.',
+    });
+  }
+  const t = s.backend.scope();
+  try {
+    const n = t.rmsNorm(x, block.norms.attention, a.norm.eps);
+    ctx.tap?.(block.at('q').site.input, n);
+    const q = t.linear(n, block.at('q').loaded);
+    const k = t.linear(n, block.at('k').loaded);
+    const v = t.linear(n, block.at('v').loaded);
+    t.free(n);
+    const turn = { headDim: a.headDim, style: a.rope.style, position };
+    t.rope(q, rope.cos, rope.sin, turn);
+    t.rope(k, rope.cos, rope.sin, turn);
+    const { keys, values } = cache ? cache.append(t, k, v, position) : { keys: k, values: v };
+    await s.flush();
+    const mixed = t.attention(q, keys, values, { heads: a.heads, kvHeads: a.kvHeads, headDim: a.headDim, position });
+    await s.flush();
+    const o = block.at('o');
+    ctx.tap?.(o.site.input, mixed);
+    const out = t.linear(mixed, o.loaded);
+    t.addTo(out, x);
+    await s.flush();
+    return t.keep(out, s);
+  } finally {
+    t.dispose();
+  }
+}
+
+async function mlpHalf(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext): Promise<Handle> {
+  const t = s.backend.scope();
+  try {
+    const n = t.rmsNorm(x, block.norms.mlp, ctx.architecture.norm.eps);
+    const out = await mlp(t, s, block, n, ctx);
+    t.addTo(out, x);
+    await s.flush();
+    return t.keep(out, s);
+  } finally {
+    t.dispose();
+  }
+}

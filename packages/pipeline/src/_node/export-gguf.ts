@@ -1,0 +1,153 @@
+/**
+ * Export to GGUF for llama.cpp: names and metadata of the llama family, q and k rows in GGUF's rotary order, block types verbatim where
+ * the layout holds the same bits.
+ * @module
+ */
+import { join } from 'node:path';
+import { type Checkpoint, ggufLlama, permutedRows, type TensorToWrite, writeGguf } from '@lmq/checkpoints';
+import { writeFileAtomic } from '@lmq/checkpoints/node';
+import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
+import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import type { ExportName } from '../api.js';
+import { exists, readJson } from './open-model.js';
+
+export interface ExportGgufOpts extends LongCallOpts {
+  folder: string;
+  output: string;
+  force?: boolean;
+  target: Exclude<ExportName, 'lmq'>;
+  /** Model name for `general.name`. */
+  name: string;
+}
+
+type FileType = 'F32' | 'F16' | 'Q8_0' | 'Q4_0';
+
+/** Writes the file; it appears under its name only when it is whole. */
+export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): Promise<{ bytes: number; notes: string[] }> {
+  const fileType = opts.target.slice('gguf:'.length).toUpperCase() as FileType;
+  const optional = async (file: string) => ((await exists(join(opts.folder, file))) ? readJson(join(opts.folder, file)) : undefined);
+  const tokenizer = await optional('tokenizer.json');
+  if (!tokenizer) {
+    throw new LmqError('file/missing', 'GGUF needs the tokenizer', { op: 'export', file: join(opts.folder, 'tokenizer.json'), hint: 'Add it to the model folder, or export to lmq.' });
+  }
+  const { metadata, place } = ggufLlama({
+    config: await readJson(join(opts.folder, 'config.json')),
+    tokenizer,
+    tokenizerConfig: await optional('tokenizer_config.json'),
+    generationConfig: await optional('generation_config.json'),
+    fileType,
+    name: opts.name,
+  });
+
+  const done = createPhase('write', checkpoint.tensors.size, 'tensors', opts);
+  let written = 0;
+  const notes: string[] = [];
+  const single: TensorToWrite[] = [];
+  const stacks = new Map<string, string[]>();
+  for (const [name, info] of checkpoint.tensors) {
+    const to = place(name);
+    if (!to) {
+      notes.push(`${name} is not written: GGUF has no place for it (tied or unused)`);
+      continue;
+    }
+    if ('stack' in to) {
+      const experts = stacks.get(to.stack) ?? [];
+      experts[to.expert] = name;
+      stacks.set(to.stack, experts);
+      continue;
+    }
+    const dtype = typeOf(info.shape.length, info.format, fileType);
+    single.push({
+      name: to.name,
+      shape: info.shape,
+      dtype,
+      bytes: async () => {
+        const t = await checkpoint.read(name);
+        const bytes = encode(to.permuteHeads ? selectRows(t, permutedRows(t.shape[0], to.permuteHeads)) : t, dtype, name);
+        done(++written, name);
+        return bytes;
+      },
+    });
+  }
+  for (const [name, experts] of stacks) {
+    const first = checkpoint.tensors.get(experts[0]!)!;
+    const dtype = typeOf(2, first.format, fileType);
+    single.push({
+      name,
+      shape: [experts.length, ...first.shape],
+      dtype,
+      bytes: async () => {
+        const parts: Uint8Array[] = [];
+        for (const expert of experts) {
+          parts.push(encode(await checkpoint.read(expert), dtype, expert));
+          done(++written, expert);
+        }
+        return concat(parts);
+      },
+    });
+  }
+  let bytes = 0;
+  const counted = single.map((t) => ({
+    ...t,
+    bytes: async () => {
+      const b = await t.bytes();
+      bytes += b.length;
+      return b;
+    },
+  }));
+  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: counted }), { force: opts.force, signal: opts.signal });
+  return { bytes, notes };
+}
+
+/** Vectors stay float32, quantized linears take the file's block type, other matrices the file's float type (F16 beside block types). */
+function typeOf(rank: number, format: string, fileType: FileType): FileType {
+  if (rank < 2 || fileType === 'F32') return 'F32';
+  const dense = format === 'fp32' || format === 'fp16' || format === 'bf16';
+  return dense ? 'F16' : fileType;
+}
+
+function encode(t: CompressedTensor, type: FileType, name: string): Uint8Array {
+  if (type === 'F32') return bytesOf(decode(t).data);
+  if (type === 'F16') return bytesOf(t.kind === 'dense' && t.format === 'fp16' ? t.data : toHalf(decode(t).data, name));
+  if (t.kind === 'blocks' && t.type === type) return t.data;
+  const blocks = t.kind === 'affine' ? affineToBlocks(t, type as BlockType) : null;
+  if (!blocks) {
+    throw new LmqError('export/unsupported', `the layout does not hold the bits of ${type}`, {
+      op: 'export',
+      tensor: name,
+      expected: `${BLOCK_TYPES[type as BlockType].blockSize} symmetric codes per fp16 scale`,
+      found: t.kind,
+    });
+  }
+  return blocks.data;
+}
+
+/** Half precision, refusing values that it cannot reach. */
+function toHalf(data: Float32Array, name: string): Uint16Array {
+  for (let i = 0; i < data.length; i++) {
+    if (Math.abs(data[i]!) >= 65520) {
+      throw new LmqError('export/unsupported', 'a weight is too large for half precision', {
+        op: 'export',
+        tensor: name,
+        expected: 'magnitudes below 65520',
+        found: data[i],
+        hint: 'Export to gguf:f32.',
+      });
+    }
+  }
+  return encodeFloats('fp16', data) as Uint16Array;
+}
+
+function bytesOf(data: { buffer: ArrayBufferLike; byteOffset: number; byteLength: number }): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function concat(parts: Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    out.set(p, at);
+    at += p.length;
+  }
+  return out;
+}

@@ -1,0 +1,83 @@
+import type { FloatFormat } from '@lmq/tensor';
+
+/** Methods that a stage can name. */
+export type MethodName = 'rtn' | 'gptq';
+
+/** One quantization stage. Names and defaults are those of the methods' papers and reference code. */
+export interface Stage {
+  method: MethodName;
+  /** 1 … 8; default 4. */
+  bits: number;
+  /** Input columns that share a scale; -1 (default): one scale per output row. */
+  groupSize: number;
+  /** Default false. */
+  symmetric: boolean;
+  /** Scale convention; default `gptq`. See `@lmq/quant-core`. */
+  preset: string;
+  /** Search for the clipping range with the least error. Default false. */
+  mse: boolean;
+  /** Stored format of the scales; weights are quantized with the rounded scales. Default fp16. */
+  scaleFormat: FloatFormat;
+  /** Reproduce the published code where it has a known flaw. Default false. */
+  referenceCompat: boolean;
+  /** GPTQ: quantize columns by falling diagonal of the Hessian. Default false. */
+  actOrder: boolean;
+  /** GPTQ: find all groups' scales before quantizing. Default false. */
+  staticGroups: boolean;
+  /** GPTQ: within a block, calibrate each set of linears on the already quantized ones. Default false. */
+  trueSequential: boolean;
+  /** GPTQ: damping, as a share of the mean diagonal of the Hessian. Default 0.01. */
+  dampPercent: number;
+  /** GPTQ: columns per block. Default 128. */
+  blockSize: number;
+}
+
+/** Changes a stage for the linears whose name matches; the last match wins, option by option. */
+export interface Override extends Partial<Omit<Stage, 'method'>> {
+  /** Name of a linear, `*` for any run of characters: `*.layers.0.*`, `*down_proj`. */
+  match: string;
+  method?: MethodName;
+  /** Leave these linears as they are. */
+  skip?: boolean;
+}
+
+export interface CalibrationSpec {
+  /** Windows of text; default 128. */
+  samples: number;
+  /** Tokens per window; default the smaller of 2048 and the model's context. */
+  seqLen?: number;
+  /** Picks the windows; default 0. */
+  seed: number;
+}
+
+export type ExportName = 'lmq' | 'gguf:f32' | 'gguf:f16' | 'gguf:q8_0' | 'gguf:q4_0';
+
+/** What to do to a model: the contents of a recipe file. */
+export interface Recipe {
+  /** At most one stage in this version; none copies the model. */
+  stages: Stage[];
+  overrides: Override[];
+  calibration: CalibrationSpec;
+  export: ExportName;
+}
+
+/** What happened to one linear. */
+export interface LayerReport {
+  name: string;
+  method: MethodName;
+  bits: number;
+  groupSize: number;
+  bitsPerWeight: number;
+  weights: number;
+  /** Squared error of the outputs on the calibration inputs, relative to the outputs: tr(E H E^T) / tr(W H W^T). Without calibration, of the weights. */
+  error: number;
+  /** tr(E H E^T) / 2; absent without calibration. */
+  loss?: number;
+  /** Calibration tokens that reached it. */
+  tokens?: number;
+  dampPercent?: number;
+  deadColumns?: number;
+  /** Why the method could not be used and what was done instead. */
+  fallback?: string;
+  seconds: number;
+}

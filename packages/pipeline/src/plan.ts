@@ -1,0 +1,68 @@
+/**
+ * What a recipe will do to a model, decided and checked before any work.
+ * @module
+ */
+import type { Checkpoint } from '@lmq/checkpoints';
+import type { Architecture, Site } from '@lmq/model';
+import { LmqError } from '@lmq/tensor';
+import type { Recipe, Stage } from './api.js';
+import { checkExport } from './export-rules.js';
+import { matches, stageFor } from './recipe.js';
+
+/** One linear that will be quantized. */
+export interface PlannedSite {
+  site: Site;
+  stage: Stage;
+  out: number;
+  in: number;
+}
+
+const DENSE = new Set(['fp32', 'fp16', 'bf16']);
+
+/**
+ * Lists the linears that a recipe quantizes, in the order of the work. Routers of mixture-of-experts blocks are never quantized.
+ * @throws LmqError `argument/option` for a group size that does not divide a width or an override that matches nothing;
+ * `model/unsupported` for weights that are already quantized; `export/unsupported` when the export cannot hold the result
+ */
+export function planSites(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): PlannedSite[] {
+  const sites = architecture.sites.filter((s) => s.role !== 'router');
+  for (const { match } of recipe.overrides) {
+    if (!sites.some((s) => matches(match, s.name))) {
+      throw new LmqError('argument/option', 'an override matches no linear', { op: 'plan', found: match, hint: `Names look like ${sites[0]?.name}.` });
+    }
+  }
+  const planned: PlannedSite[] = [];
+  for (const site of sites) {
+    const stage = stageFor(recipe, site.name);
+    if (!stage) continue;
+    const info = checkpoint.tensors.get(site.tensor);
+    if (!info) throw new LmqError('model/missing', 'a weight is not in the checkpoint', { op: 'plan', tensor: site.tensor });
+    if (site.slice || !DENSE.has(info.format)) {
+      throw new LmqError('model/unsupported', 'the weight is already quantized, or stacked with others', {
+        op: 'plan',
+        file: info.file,
+        tensor: site.tensor,
+        expected: 'fp32, fp16 or bf16, a tensor of its own',
+        found: site.slice ? `rows ${site.slice.join(' … ')} of ${info.format}` : info.format,
+        hint: 'Quantize the original Hugging Face folder: quantizing twice adds the errors of both.',
+      });
+    }
+    const [out, width] = info.shape as [number, number];
+    if (stage.groupSize > 0 && width % stage.groupSize !== 0) {
+      throw new LmqError('argument/option', 'the group size does not divide the width of a linear', {
+        op: 'plan',
+        tensor: site.tensor,
+        expected: `a divisor of ${width}: ${divisors(width)}, or -1 for one group per row`,
+        found: stage.groupSize,
+        hint: 'Choose another group size, or give this linear its own with an override.',
+      });
+    }
+    planned.push({ site, stage, out, in: width });
+  }
+  checkExport(recipe.export, planned);
+  return planned;
+}
+
+function divisors(n: number): string {
+  return [16, 32, 64, 128, 256, 512, 1024].filter((d) => n % d === 0).join(', ') || 'none of the usual sizes';
+}

@@ -1,0 +1,68 @@
+/**
+ * One linear through the method that its stage names.
+ * @module
+ */
+import { gptqLinear } from '@lmq/gptq';
+import type { Site } from '@lmq/model';
+import { type AffineOpts, type Hessian, type PresetName, rtnLinear } from '@lmq/quant-core';
+import type { Backend, Linear } from '@lmq/tensor';
+import type { LayerReport, Stage } from './api.js';
+
+export interface QuantizeLinearOpts {
+  backend: Backend;
+  signal?: AbortSignal;
+}
+
+/**
+ * Quantizes `linear`; `hessian` is that of its inputs, when there was calibration. A linear that no calibration token reached (a starved
+ * expert) is rounded to nearest, and its report says so.
+ */
+export async function quantizeLinear(
+  site: Site,
+  linear: Linear,
+  hessian: Hessian | undefined,
+  stage: Stage,
+  { backend, signal }: QuantizeLinearOpts,
+): Promise<{ linear: Linear; report: LayerReport }> {
+  const { bits, symmetric, groupSize, mse, scaleFormat, referenceCompat } = stage;
+  const affine: AffineOpts = { bits, symmetric, groupSize, mse, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
+  const [rows, cols] = linear.weight.shape;
+  const seen = hessian && hessian.tokens > 0 ? hessian : undefined;
+  const common = { name: site.name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: seen.tokens }) };
+
+  if (stage.method === 'rtn' || !seen) {
+    const { linear: out, report } = rtnLinear(linear, seen ? { hessian: await seen.read() } : {}, affine);
+    return {
+      linear: out,
+      report: {
+        ...common,
+        method: 'rtn',
+        bitsPerWeight: report.bitsPerWeight,
+        error: report.proxyLoss ?? report.relativeError ** 2,
+        ...(stage.method !== 'rtn' && { fallback: 'no calibration token reached this linear: rounded to nearest' }),
+        seconds: report.seconds,
+      },
+    };
+  }
+
+  const { actOrder, staticGroups, dampPercent, blockSize } = stage;
+  const { linear: out, report } = await gptqLinear(
+    linear,
+    { hessian: await seen.read() },
+    { ...affine, actOrder, staticGroups, dampPercent, blockSize, backend, signal },
+  );
+  return {
+    linear: out,
+    report: {
+      ...common,
+      method: 'gptq',
+      bitsPerWeight: report.bitsPerWeight,
+      error: report.proxyLoss ?? report.relativeError ** 2,
+      ...(report.loss !== undefined && { loss: report.loss }),
+      dampPercent: report.dampPercent,
+      deadColumns: report.deadColumns,
+      ...(report.fallback && { fallback: 'the Hessian could not be factored with any damping: rounded to nearest' }),
+      seconds: report.seconds,
+    },
+  };
+}

@@ -1,0 +1,137 @@
+/**
+ * Recipes: checking what people write, filling in defaults, and finding the options of one linear.
+ * @module
+ */
+import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import type { CalibrationSpec, ExportName, Override, Recipe, Stage } from './api.js';
+
+export const METHODS = ['rtn', 'gptq'] as const;
+export const EXPORTS = ['lmq', 'gguf:f32', 'gguf:f16', 'gguf:q8_0', 'gguf:q4_0'] as const;
+
+/** Defaults of a stage, by the papers' reference code. */
+export const STAGE_DEFAULTS: Stage = {
+  method: 'gptq',
+  bits: 4,
+  groupSize: -1,
+  symmetric: false,
+  preset: 'gptq',
+  mse: false,
+  scaleFormat: 'fp16',
+  referenceCompat: false,
+  actOrder: false,
+  staticGroups: false,
+  trueSequential: false,
+  dampPercent: 0.01,
+  blockSize: 128,
+};
+
+const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
+
+/**
+ * Checks a recipe as read from a file and fills in defaults.
+ * @throws LmqError `argument/option` naming the field
+ */
+export function parseRecipe(input: unknown): Recipe {
+  const top = record(input, 'recipe');
+  known(top, ['stages', 'overrides', 'calibration', 'export'], 'recipe');
+  const stages = list(top.stages ?? [], 'stages').map((s, i) => parseStage(s, `stages[${i}]`));
+  if (stages.length > 1) {
+    throw new LmqError('argument/option', 'only one stage is supported', { op: 'recipe', expected: 'at most 1 stage', found: stages.length });
+  }
+  const overrides = list(top.overrides ?? [], 'overrides').map((o, i) => parseOverride(o, `overrides[${i}]`));
+  const calibration = record(top.calibration ?? {}, 'calibration');
+  known(calibration, ['samples', 'seqLen', 'seed'], 'calibration');
+  const spec: CalibrationSpec = { ...CALIBRATION_DEFAULTS, ...calibration };
+  checkInteger(spec.samples, 'calibration.samples', 1, 1e6, 'recipe');
+  if (spec.seqLen !== undefined) checkInteger(spec.seqLen, 'calibration.seqLen', 2, 1e6, 'recipe');
+  checkInteger(spec.seed, 'calibration.seed', 0, 2 ** 32 - 1, 'recipe');
+  const target = checkOneOf<ExportName>(String(top.export ?? 'lmq'), 'export', EXPORTS, 'recipe');
+  return { stages, overrides, calibration: spec, export: target };
+}
+
+/** The options of one linear: the stage with every matching override applied, or null where it is skipped. */
+export function stageFor(recipe: Recipe, name: string): Stage | null {
+  const stage = recipe.stages[0];
+  if (!stage) return null;
+  let out: Stage = stage;
+  let skip = false;
+  for (const { match, skip: leave, ...options } of recipe.overrides) {
+    if (!matches(match, name)) continue;
+    if (leave !== undefined) skip = leave;
+    out = { ...out, ...options };
+  }
+  return skip ? null : out;
+}
+
+/** Whether a name fits a pattern in which `*` stands for any run of characters. Linear in the name for each `*`; no regular expressions. */
+export function matches(pattern: string, name: string): boolean {
+  const pieces = pattern.split('*');
+  if (pieces.length === 1) return pattern === name;
+  const first = pieces[0]!;
+  const last = pieces[pieces.length - 1]!;
+  if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) return false;
+  let at = first.length;
+  for (const piece of pieces.slice(1, -1)) {
+    const found = name.indexOf(piece, at);
+    if (found < 0) return false;
+    at = found + piece.length;
+  }
+  return at <= name.length - last.length;
+}
+
+type Fields = Record<string, unknown>;
+
+function parseStage(input: unknown, where: string): Stage {
+  const fields = record(input, where);
+  known(fields, Object.keys(STAGE_DEFAULTS), where);
+  if (fields.method === undefined) throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
+  checkOptions(fields, where);
+  return { ...STAGE_DEFAULTS, ...fields } as Stage;
+}
+
+function parseOverride(input: unknown, where: string): Override {
+  const fields = record(input, where);
+  known(fields, ['match', 'skip', ...Object.keys(STAGE_DEFAULTS)], where);
+  if (typeof fields.match !== 'string') {
+    throw new LmqError('argument/option', `${where}.match is missing`, { op: 'recipe', expected: 'the name of a linear, * for any characters' });
+  }
+  if (fields.skip !== undefined) boolean(fields.skip, `${where}.skip`);
+  if (fields.trueSequential !== undefined) {
+    throw new LmqError('argument/option', `${where}.trueSequential is an option of a whole stage`, { op: 'recipe', hint: 'Move it to the stage.' });
+  }
+  checkOptions(fields, where);
+  return fields as unknown as Override;
+}
+
+/** Checks the fields that are there; presets are checked by the method, which knows them. */
+function checkOptions(f: Fields, where: string): void {
+  if (f.method !== undefined) checkOneOf(String(f.method), `${where}.method`, METHODS, 'recipe');
+  if (f.bits !== undefined) checkInteger(f.bits as number, `${where}.bits`, 1, 8, 'recipe');
+  if (f.groupSize !== undefined && f.groupSize !== -1) checkInteger(f.groupSize as number, `${where}.groupSize`, 1, 2 ** 20, 'recipe');
+  if (f.blockSize !== undefined) checkInteger(f.blockSize as number, `${where}.blockSize`, 1, 2 ** 20, 'recipe');
+  if (f.scaleFormat !== undefined) checkOneOf(String(f.scaleFormat), `${where}.scaleFormat`, ['fp32', 'fp16', 'bf16'], 'recipe');
+  for (const name of ['symmetric', 'mse', 'referenceCompat', 'actOrder', 'staticGroups', 'trueSequential']) {
+    if (f[name] !== undefined) boolean(f[name], `${where}.${name}`);
+  }
+  const damp = f.dampPercent;
+  if (damp !== undefined && !(typeof damp === 'number' && damp >= 0 && damp < 1)) {
+    throw new LmqError('argument/option', `${where}.dampPercent is out of range`, { op: 'recipe', expected: '0 <= dampPercent < 1', found: damp });
+  }
+}
+
+function record(value: unknown, where: string): Fields {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
+  throw new LmqError('argument/option', `${where} is not an object`, { op: 'recipe', found: value });
+}
+function list(value: unknown, where: string): unknown[] {
+  if (Array.isArray(value)) return value;
+  throw new LmqError('argument/option', `${where} is not a list`, { op: 'recipe', found: value });
+}
+function boolean(value: unknown, where: string): void {
+  if (typeof value !== 'boolean') throw new LmqError('argument/option', `${where} is not true or false`, { op: 'recipe', found: value });
+}
+function known(fields: Fields, names: readonly string[], where: string): void {
+  for (const key of Object.keys(fields)) {
+    if (!names.includes(key)) throw new LmqError('argument/option', `unknown field ${where}.${key}`, { op: 'recipe', expected: names.join(', ') });
+  }
+}

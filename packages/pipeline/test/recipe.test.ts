@@ -1,0 +1,72 @@
+import { describe, expect, it } from 'vitest';
+import { matches, parseRecipe, STAGE_DEFAULTS, stageFor } from '../src/recipe.js';
+
+const message = (f: () => unknown): string => {
+  try {
+    f();
+  } catch (e) {
+    return (e as Error).message;
+  }
+  return 'nothing was thrown';
+};
+
+describe('parseRecipe', () => {
+  it('fills in the defaults', () => {
+    const r = parseRecipe({ stages: [{ method: 'gptq' }] });
+    expect(r.stages).toEqual([STAGE_DEFAULTS]);
+    expect(r.calibration).toEqual({ samples: 128, seed: 0 });
+    expect(r.export).toBe('lmq');
+  });
+  it.each([
+    [null, 'recipe is not an object'],
+    [{ stage: [] }, 'unknown field recipe.stage'],
+    [{ stages: [{}] }, 'stages[0].method is missing'],
+    [{ stages: [{ method: 'awq' }] }, 'unknown stages[0].method'],
+    [{ stages: [{ method: 'rtn', bits: 9 }] }, 'stages[0].bits is out of range'],
+    [{ stages: [{ method: 'rtn', bits: '4' }] }, 'stages[0].bits is out of range'],
+    [{ stages: [{ method: 'rtn', groupSize: 0 }] }, 'stages[0].groupSize is out of range'],
+    [{ stages: [{ method: 'rtn', symmetric: 1 }] }, 'stages[0].symmetric is not true or false'],
+    [{ stages: [{ method: 'gptq', dampPercent: 1 }] }, 'stages[0].dampPercent is out of range'],
+    [{ stages: [{ method: 'rtn' }, { method: 'gptq' }] }, 'only one stage'],
+    [{ overrides: [{ bits: 4 }] }, 'overrides[0].match is missing'],
+    [{ overrides: [{ match: '*', trueSequential: true }] }, 'whole stage'],
+    [{ export: 'onnx' }, 'unknown export'],
+    [{ calibration: { samples: 0 } }, 'calibration.samples is out of range'],
+  ])('refuses %j', (input, text) => {
+    expect(message(() => parseRecipe(input))).toContain(text);
+  });
+});
+
+describe('stageFor', () => {
+  it('applies matching overrides in order, option by option', () => {
+    const r = parseRecipe({
+      stages: [{ method: 'gptq', bits: 4 }],
+      overrides: [
+        { match: '*down_proj', bits: 8, groupSize: 64 },
+        { match: '*.0.*', bits: 3 },
+        { match: '*.1.mlp.down_proj', skip: true },
+      ],
+    });
+    expect(stageFor(r, 'layers.2.mlp.down_proj')).toMatchObject({ bits: 8, groupSize: 64 });
+    expect(stageFor(r, 'layers.0.mlp.down_proj')).toMatchObject({ bits: 3, groupSize: 64 });
+    expect(stageFor(r, 'layers.1.mlp.down_proj')).toBeNull();
+    expect(stageFor(r, 'layers.1.mlp.up_proj')).toMatchObject({ bits: 4, groupSize: -1 });
+  });
+});
+
+describe('matches', () => {
+  it.each([
+    ['a.b', 'a.b', true],
+    ['a.b', 'axb', false],
+    ['*', '', true],
+    ['a*', 'abc', true],
+    ['*c', 'abc', true],
+    ['a*a', 'a', false],
+    ['a*b*c', 'a--b--c', true],
+    ['a*b*c', 'a--c--b', false],
+    ['*.layers.1.*', 'model.layers.11.x', false],
+    ['*.layers.1.*', 'model.layers.1.x', true],
+  ])('%s against %s: %s', (pattern, name, yes) => {
+    expect(matches(pattern, name)).toBe(yes);
+  });
+});
