@@ -73,7 +73,8 @@ for (const folder of folders) {
       if (specifier.startsWith('.')) continue;
       if (specifier.startsWith('node:') || builtin.has(specifier)) {
         if (!specifier.startsWith('node:')) say(`${where} imports ${specifier} without node:`);
-        if (!NODE_SOURCES.some((r) => r.test(where)) && !where.includes('/bin/')) say(`${where} imports ${specifier}, but must run in a browser`);
+        if (!NODE_SOURCES.some((r) => r.test(where)) && !where.includes('/bin/'))
+          say(`${where} imports ${specifier}, but must run in a browser`);
         continue;
       }
       const pkg = packageOf(specifier);

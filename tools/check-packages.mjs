@@ -16,7 +16,10 @@ for (const folder of readdirSync('packages').sort()) {
   const dir = join('packages', folder);
   try {
     execFileSync('npx', [...pnpm, '-C', dir, 'pack', '--pack-destination', out], { stdio: 'pipe' });
-    const tarball = join(out, readdirSync(out).find((f) => f.endsWith('.tgz')));
+    const tarball = join(
+      out,
+      readdirSync(out).find((f) => f.endsWith('.tgz')),
+    );
     const manifest = execFileSync('tar', ['-xOzf', tarball, 'package/package.json'], { encoding: 'utf8' });
     if (manifest.includes('workspace:')) throw new Error('the tarball still has a workspace: range');
     execFileSync(bin('publint'), [tarball, '--strict'], { stdio: 'pipe' });

@@ -18,7 +18,9 @@ describe('README examples run', () => {
     const readme = readFileSync(join(root, 'packages', name, 'README.md'), 'utf8');
     const code = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((m) => m[1]);
     expect(code.length, 'the README has a ts example').toBeGreaterThan(0);
-    const { outputText } = ts.transpileModule(code[0]!, { compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 } });
+    const { outputText } = ts.transpileModule(code[0]!, {
+      compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },
+    });
     const file = join(scratch, `${name}.mjs`);
     writeFileSync(file, outputText);
     execFileSync(process.execPath, [file], { cwd: scratch, stdio: 'pipe' });

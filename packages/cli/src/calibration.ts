@@ -21,7 +21,11 @@ export async function calibrationWindows(model: OpenModel, spec: CalibrationSpec
   if ('windows' in tokens) return pick(tokens.windows, spec, context);
   const seqLen = spec.seqLen ?? Math.min(DEFAULT_SEQ_LEN, context);
   if (seqLen > context) {
-    throw new LmqError('argument/option', 'seqLen is longer than the context of the model', { op: 'calibration', expected: `at most ${context}`, found: seqLen });
+    throw new LmqError('argument/option', 'seqLen is longer than the context of the model', {
+      op: 'calibration',
+      expected: `at most ${context}`,
+      found: seqLen,
+    });
   }
   return drawWindows(tokens.ids, { ...spec, seqLen });
 }

@@ -4,7 +4,7 @@
  */
 import { jsBackend } from '@lmq/kernels-js';
 import { wasmBackend } from '@lmq/kernels-wasm';
-import { type ExportName, blockStage, parseRecipe, type Recipe, type Stage } from '@lmq/pipeline';
+import { blockStage, type ExportName, parseRecipe, type Recipe, type Stage } from '@lmq/pipeline';
 import { type Backend, LmqError } from '@lmq/tensor';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
@@ -34,7 +34,10 @@ export function addStageOptions(c: Command): Command {
   return c
     .option('--group-size <n>', 'input columns that share a scale; -1: one scale per row (default: -1)', integer)
     .option('--symmetric', 'zero point in the middle, not stored')
-    .option('--preset <name>', 'scale convention: gptq, awq, smoothquant, compressed-tensors, torchao, auto-round, gguf, onnxruntime … (default: gptq)')
+    .option(
+      '--preset <name>',
+      'scale convention: gptq, awq, smoothquant, compressed-tensors, torchao, auto-round, gguf, onnxruntime … (default: gptq)',
+    )
     .option('--mse', 'search for the clipping range with the least error')
     .addOption(new Option('--scale-format <format>', 'stored format of the scales (default: fp16)').choices(['fp16', 'bf16', 'fp32']))
     .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
@@ -47,7 +50,10 @@ export function addStageOptions(c: Command): Command {
 
 export function addCalibrationOptions(c: Command): Command {
   return c
-    .option('--calibration <file>', 'text to calibrate on: .txt, .jsonl, or .json with arrays of token ids (built-in models bring their own)')
+    .option(
+      '--calibration <file>',
+      'text to calibrate on: .txt, .jsonl, or .json with arrays of token ids (built-in models bring their own)',
+    )
     .option('--samples <n>', 'calibration windows (default: 128)', integer)
     .option('--seq-len <n>', 'tokens per calibration window (default: 2048, or the context if smaller)', integer)
     .option('--seed <n>', 'seed of everything random (default: 0)', integer);
@@ -62,7 +68,19 @@ export interface StageFlags extends Partial<Omit<Stage, 'method' | 'bits'>> {
   seed?: number;
 }
 
-const STAGE_FLAGS = ['groupSize', 'symmetric', 'preset', 'mse', 'scaleFormat', 'actOrder', 'staticGroups', 'trueSequential', 'dampPercent', 'blockSize', 'referenceCompat'] as const;
+const STAGE_FLAGS = [
+  'groupSize',
+  'symmetric',
+  'preset',
+  'mse',
+  'scaleFormat',
+  'actOrder',
+  'staticGroups',
+  'trueSequential',
+  'dampPercent',
+  'blockSize',
+  'referenceCompat',
+] as const;
 
 /** A recipe of flags. Exports to GGUF blocks bring their own group size and convention, unless flags say otherwise. */
 export function recipeOf(method: string, bits: number | undefined, flags: StageFlags, target: string): Recipe {
@@ -81,13 +99,18 @@ export function recipeOf(method: string, bits: number | undefined, flags: StageF
 function parseOverrideFlag(text: string): Record<string, unknown> {
   const colon = text.lastIndexOf(':');
   if (colon <= 0) {
-    throw new LmqError('argument/option', 'the override has no options', { op: '--override', expected: 'name:option=value,…', found: text });
+    throw new LmqError('argument/option', 'the override has no options', {
+      op: '--override',
+      expected: 'name:option=value,…',
+      found: text,
+    });
   }
   const out: Record<string, unknown> = { match: text.slice(0, colon) };
   for (const pair of text.slice(colon + 1).split(',')) {
     const [key = '', value = ''] = pair.split('=');
     const name = key.replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
-    out[name] = value === 'true' ? true : value === 'false' ? false : value !== '' && Number.isFinite(Number(value)) ? Number(value) : value;
+    out[name] =
+      value === 'true' ? true : value === 'false' ? false : value !== '' && Number.isFinite(Number(value)) ? Number(value) : value;
   }
   return out;
 }

@@ -58,7 +58,9 @@ export interface Context {
 
 function program(terminal: Terminal, signal: AbortSignal): Command {
   const lmq = new Command('lmq')
-    .description('Compress language models: quantize, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.')
+    .description(
+      'Compress language models: quantize, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.',
+    )
     .option('--json', 'print one JSON object on stdout, for machines')
     .option('--quiet', 'no progress on stderr')
     .exitOverride()
@@ -71,6 +73,9 @@ function program(terminal: Terminal, signal: AbortSignal): Command {
   addEval(lmq, context);
   addCompare(lmq, context);
   addGenerate(lmq, context);
-  for (const c of lmq.commands) c.option('--json', 'print one JSON object on stdout, for machines').option('--quiet', 'no progress on stderr').copyInheritedSettings(lmq);
+  for (const c of lmq.commands)
+    c.option('--json', 'print one JSON object on stdout, for machines')
+      .option('--quiet', 'no progress on stderr')
+      .copyInheritedSettings(lmq);
   return lmq;
 }

@@ -2,7 +2,7 @@
  * What people see: results on stdout, everything else on stderr. A bar with the time left on a terminal, plain lines otherwise.
  * @module
  */
-import { printable, type ProgressEvent } from '@lmq/tensor';
+import { type ProgressEvent, printable } from '@lmq/tensor';
 import pc from 'picocolors';
 
 export interface Terminal {

@@ -8,7 +8,8 @@ import { editJson, listing, lmq, nanoCopy, scratch } from './_lmq.js';
 
 const dir = scratch();
 const out = join(dir, 'out');
-const quantize = (model: string, ...args: string[]) => lmq(['quantize', model, '-o', join(out, 'result'), '--method', 'rtn', '--json', '--quiet', ...args]);
+const quantize = (model: string, ...args: string[]) =>
+  lmq(['quantize', model, '-o', join(out, 'result'), '--method', 'rtn', '--json', '--quiet', ...args]);
 
 beforeEach(() => {
   rmSync(out, { recursive: true, force: true });
@@ -42,7 +43,12 @@ describe('bad input', () => {
     const model = nanoCopy(dir, 'sharded');
     const whole = join(model, 'model.safetensors');
     const source = await openSafetensors(await fileSource(whole));
-    const tensors: TensorToWrite[] = [...source.tensors.values()].map((t) => ({ name: t.name, shape: t.shape, dtype: 'BF16', bytes: () => source.readBytes(t.name) }));
+    const tensors: TensorToWrite[] = [...source.tensors.values()].map((t) => ({
+      name: t.name,
+      shape: t.shape,
+      dtype: 'BF16',
+      bytes: () => source.readBytes(t.name),
+    }));
     rmSync(whole);
     await writeShards(model, tensors, { maxShardBytes: 2e6 });
     await source.close();
@@ -78,12 +84,16 @@ describe('bad input', () => {
     expect(seen.warnings.join()).toContain(`${name}: 1 values are NaN`);
   });
 
-  it('group size that does not divide', () => expectFailure(quantize('lmq-nano', '--group-size', '96'), 2, 'argument/option', ['96', '128', '-1', 'q_proj']));
+  it('group size that does not divide', () =>
+    expectFailure(quantize('lmq-nano', '--group-size', '96'), 2, 'argument/option', ['96', '128', '-1', 'q_proj']));
 
   it('calibration text shorter than one window', async () => {
     const text = join(dir, 'short.txt');
     writeFileSync(text, 'Too short to learn from.');
-    await expectFailure(quantize('lmq-nano', '--method', 'gptq', '--calibration', text), 3, 'calibration/short', ['1024', 'Give more text']);
+    await expectFailure(quantize('lmq-nano', '--method', 'gptq', '--calibration', text), 3, 'calibration/short', [
+      '1024',
+      'Give more text',
+    ]);
   });
 
   it('calibration ids of another vocabulary', async () => {
@@ -110,7 +120,8 @@ describe('bad input', () => {
     await expectFailure(quantize('lmq-nano', '--export', 'gguf:f16'), 2, 'export/unsupported', ['gguf:f32']);
   });
 
-  it('an override that matches nothing', () => expectFailure(quantize('lmq-nano', '--skip', 'lm_hed'), 2, 'argument/option', ['lm_hed', 'model.layers.0']));
+  it('an override that matches nothing', () =>
+    expectFailure(quantize('lmq-nano', '--skip', 'lm_hed'), 2, 'argument/option', ['lm_hed', 'model.layers.0']));
 
   it('a quantized model', async () => {
     expect((await quantize('lmq-nano')).code).toBe(0);

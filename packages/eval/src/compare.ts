@@ -8,7 +8,7 @@ import { createPhase, LmqError } from '@lmq/tensor';
 import { klDivergence, logSumExp, rowArgmax } from './log-softmax.js';
 import { chunkRows, readLogits } from './logits.js';
 import type { PerplexityResult } from './perplexity.js';
-import { readyWindows, type WindowOpts } from './windows.js';
+import { readyWindows, type Text, type WindowOpts } from './windows.js';
 
 export interface CompareResult extends PerplexityResult {
   /** Mean KL(base ‖ model) over the predicted tokens, nats per token. */
@@ -23,14 +23,14 @@ export interface CompareResult extends PerplexityResult {
  * Perplexity of `model`, and how far it is from `base`. The two may live in different backends.
  * @throws LmqError as {@link perplexity}; `argument/value` when the vocabularies differ
  */
-export async function compare(model: Model, base: Model, ids: ArrayLike<number>, opts: WindowOpts = {}): Promise<CompareResult> {
+export async function compare(model: Model, base: Model, text: Text, opts: WindowOpts = {}): Promise<CompareResult> {
   const op = 'compare';
   const { vocab } = model.architecture;
   if (vocab !== base.architecture.vocab) {
     throw new LmqError('argument/value', 'the models have different vocabularies', { op, expected: base.architecture.vocab, found: vocab });
   }
   const shorter = model.architecture.context <= base.architecture.context ? model : base; // its context bounds both
-  const { context, inputs } = readyWindows(shorter, ids, opts, op);
+  const { context, inputs } = readyWindows(shorter, text, opts, op);
   const start = performance.now();
   const step = createPhase('compare', inputs.length, 'windows', opts);
   const sums: Sums = { nll: 0, baseNll: 0, kl: 0, same: 0, tokens: 0 };

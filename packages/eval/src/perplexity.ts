@@ -6,7 +6,7 @@ import type { Model } from '@lmq/model';
 import { createPhase } from '@lmq/tensor';
 import { negativeLogLikelihood } from './log-softmax.js';
 import { chunkRows, readLogits } from './logits.js';
-import { readyWindows, type WindowOpts } from './windows.js';
+import { readyWindows, type Text, type WindowOpts } from './windows.js';
 
 export interface PerplexityResult {
   /** exp(nll). */
@@ -22,11 +22,11 @@ export interface PerplexityResult {
 
 /**
  * Perplexity of a model on a text.
- * @param ids the whole text's token ids
+ * @param text the whole text's token ids, or windows of them
  * @throws LmqError `calibration/short` for a text that does not fill the windows, `argument/option`, `argument/value`; the abort reason
  */
-export async function perplexity(model: Model, ids: ArrayLike<number>, opts: WindowOpts = {}): Promise<PerplexityResult> {
-  const { context, inputs } = readyWindows(model, ids, opts, 'perplexity');
+export async function perplexity(model: Model, text: Text, opts: WindowOpts = {}): Promise<PerplexityResult> {
+  const { context, inputs } = readyWindows(model, text, opts, 'perplexity');
   const start = performance.now();
   const step = createPhase('evaluate', inputs.length, 'windows', opts);
   let sum = 0;

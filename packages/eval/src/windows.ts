@@ -8,7 +8,7 @@ import { checkInteger, LmqError, type LongCallOpts } from '@lmq/tensor';
 
 /** How a text is cut and how much of it is read. */
 export interface WindowOpts extends LongCallOpts {
-  /** Tokens of text in a window. Default: the model's context, at most 2048. */
+  /** Tokens of text in a window; of no effect on ready-made windows. Default: the model's context, at most 2048. */
   context?: number;
   /** Only the first so many windows. Default: all that the text fills. */
   windows?: number;
@@ -50,11 +50,15 @@ export interface ReadyWindows {
   inputs: Int32Array[];
 }
 
+/** A text: one stream of ids, to be cut into windows, or windows as somebody cut them, read as they are. */
+export type Text = ArrayLike<number> | readonly ArrayLike<number>[];
+
 /** Windows for `model`. @throws LmqError `argument/option` when a window does not fit its context */
-export function readyWindows(model: Model, ids: ArrayLike<number>, opts: WindowOpts, op: string): ReadyWindows {
+export function readyWindows(model: Model, text: Text, opts: WindowOpts, op: string): ReadyWindows {
   const { bos } = opts;
   const room = model.architecture.context - (bos === undefined ? 0 : 1);
-  const context = opts.context ?? Math.min(2048, room);
+  const given = isCut(text) ? text : undefined;
+  const context = given ? given.reduce((n, w) => Math.max(n, w.length), 0) : (opts.context ?? Math.min(2048, room));
   if (!(Number.isInteger(context) && context >= 2 && context <= room)) {
     throw new LmqError('argument/option', 'context is out of range', {
       op,
@@ -63,8 +67,11 @@ export function readyWindows(model: Model, ids: ArrayLike<number>, opts: WindowO
       hint: bos === undefined ? "The model's own context is the limit." : "The begin token takes one position of the model's context.",
     });
   }
-  const inputs = windowsOf(ids, context, opts.windows).map((w) =>
-    Int32Array.from(bos === undefined ? Array.from(w) : [bos, ...Array.from(w)]),
-  );
+  const windows = given ? given.slice(0, opts.windows) : windowsOf(text as ArrayLike<number>, context, opts.windows);
+  const inputs = windows.map((w) => Int32Array.from(bos === undefined ? Array.from(w) : [bos, ...Array.from(w)]));
   return { context, inputs };
+}
+
+function isCut(text: Text): text is readonly ArrayLike<number>[] {
+  return Array.isArray(text) && text.length > 0 && typeof text[0] === 'object';
 }

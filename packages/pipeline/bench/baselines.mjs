@@ -37,7 +37,13 @@ for (const { method, settings: s } of rows.slice(from, to)) {
     mse: s.mse,
     scaleFormat: 'fp32',
     referenceCompat: true,
-    ...(method === 'GPTQ' && { actOrder: s.actorder, staticGroups: s.static_groups, dampPercent: s.percdamp, blockSize: s.blocksize, trueSequential: s.true_sequential }),
+    ...(method === 'GPTQ' && {
+      actOrder: s.actorder,
+      staticGroups: s.static_groups,
+      dampPercent: s.percdamp,
+      blockSize: s.blocksize,
+      trueSequential: s.true_sequential,
+    }),
   };
   const start = performance.now();
   const weights = new Map();
@@ -57,9 +63,25 @@ for (const { method, settings: s } of rows.slice(from, to)) {
 
 const cells = rows.map(({ method, settings: s, ppl, ref_error_sum: error }) => {
   const ours = done[JSON.stringify([method, s])];
-  const options = [s.sym ? 'symmetric' : 'asymmetric', s.groupsize < 0 ? 'per row' : `g${s.groupsize}`, s.actorder && 'act-order', s.static_groups && 'static', s.mse && 'mse', s.true_sequential && 'true-sequential'];
+  const options = [
+    s.sym ? 'symmetric' : 'asymmetric',
+    s.groupsize < 0 ? 'per row' : `g${s.groupsize}`,
+    s.actorder && 'act-order',
+    s.static_groups && 'static',
+    s.mse && 'mse',
+    s.true_sequential && 'true-sequential',
+  ];
   const percent = (a, b) => (a === undefined || !b ? '' : `${(100 * (a / b - 1)).toFixed(2)} %`);
-  return [method, s.bits, options.filter(Boolean).join(', '), ppl.toFixed(3), ours?.ppl.toFixed(3) ?? '', percent(ours?.ppl, ppl), percent(ours?.loss || undefined, error), ours?.seconds.toFixed(1) ?? ''];
+  return [
+    method,
+    s.bits,
+    options.filter(Boolean).join(', '),
+    ppl.toFixed(3),
+    ours?.ppl.toFixed(3) ?? '',
+    percent(ours?.ppl, ppl),
+    percent(ours?.loss || undefined, error),
+    ours?.seconds.toFixed(1) ?? '',
+  ];
 });
 cells.sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? 1 : a[0] > b[0] ? -1 : 0) || (a[2] < b[2] ? -1 : 1));
 const header = ['method', 'bits', 'options', 'reference', 'lmq', 'difference', 'loss difference', 'seconds'];

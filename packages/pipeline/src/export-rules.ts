@@ -6,13 +6,16 @@ import { LmqError } from '@lmq/tensor';
 import type { ExportName, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
 
-/** What a linear must be, for GGUF block types to hold it bit for bit. */
+/** Columns that share a scale in GGUF's Q4_0 and Q8_0. */
+const BLOCK = 32;
+
+/** What an export to GGUF blocks asks of a stage, when nothing else is said. */
 const BLOCK_STAGES = {
   'gguf:q4_0': { bits: 4, groupSize: 32, symmetric: true, scaleFormat: 'fp16' },
   'gguf:q8_0': { bits: 8, groupSize: 32, symmetric: true, scaleFormat: 'fp16' },
 } as const;
 
-/** The stage options that an export to GGUF blocks asks for; undefined for the other exports. */
+/** The stage options that fit an export to GGUF blocks best; undefined for the other exports. */
 export function blockStage(target: ExportName): Pick<Stage, 'bits' | 'groupSize' | 'symmetric' | 'scaleFormat'> | undefined {
   return BLOCK_STAGES[target as keyof typeof BLOCK_STAGES];
 }
@@ -33,18 +36,27 @@ export function checkExport(target: ExportName, planned: readonly PlannedSite[])
     });
   }
   const need = blockStage(target)!;
-  for (const { site, stage } of planned) {
-    const wrong = (Object.keys(need) as (keyof typeof need)[]).filter((k) => stage[k] !== need[k]);
-    if (stage.actOrder && !stage.staticGroups) wrong.push('groupSize');
+  if (!planned.length) {
+    throw new LmqError('export/unsupported', `${target} holds quantized weights, and nothing is quantized`, {
+      op: 'export',
+      expected: `a method that makes ${need.bits}-bit codes`,
+      found: 'no stage',
+      hint: 'Give a method, or export to gguf:f16.',
+    });
+  }
+  for (const { site, stage, in: width } of planned) {
+    const wrong: string[] = [];
+    if (stage.bits !== need.bits) wrong.push(`bits ${stage.bits}`);
+    if (!stage.symmetric) wrong.push('asymmetric zero points');
+    if (stage.scaleFormat !== 'fp16') wrong.push(`${stage.scaleFormat} scales`);
+    if ((stage.groupSize < 0 ? width : stage.groupSize) % BLOCK !== 0) wrong.push(`groupSize ${stage.groupSize}, width ${width}`);
+    if (stage.actOrder && !stage.staticGroups && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups)');
     if (!wrong.length) continue;
     throw new LmqError('export/unsupported', `${target} cannot hold this linear`, {
       op: 'export',
       tensor: site.name,
-      expected: Object.entries(need)
-        .map(([k, v]) => `${k} ${v}`)
-        .concat(stage.actOrder && !stage.staticGroups ? ['staticGroups true with actOrder'] : [])
-        .join(', '),
-      found: wrong.map((k) => `${k} ${stage[k]}`).join(', '),
+      expected: `bits ${need.bits}, symmetric, fp16 scales, groups of a multiple of ${BLOCK} columns`,
+      found: wrong.join(', '),
       hint: `The nearest exports that hold it: lmq (as it is), gguf:f32 (decoded). Or quantize with what ${target} needs.`,
     });
   }

@@ -28,7 +28,11 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
   const sites = architecture.sites.filter((s) => s.role !== 'router');
   for (const { match } of recipe.overrides) {
     if (!sites.some((s) => matches(match, s.name))) {
-      throw new LmqError('argument/option', 'an override matches no linear', { op: 'plan', found: match, hint: `Names look like ${sites[0]?.name}.` });
+      throw new LmqError('argument/option', 'an override matches no linear', {
+        op: 'plan',
+        found: match,
+        hint: `Names look like ${sites[0]?.name}.`,
+      });
     }
   }
   const planned: PlannedSite[] = [];

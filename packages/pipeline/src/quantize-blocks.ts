@@ -45,7 +45,11 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
   const windows = opts.calibration ?? [];
   const calibrates = planned.some((p) => p.stage.method !== 'rtn');
   if (calibrates && !windows.length) {
-    throw new LmqError('calibration/short', 'the method needs calibration text', { op: 'quantize', expected: 'at least one window of tokens', found: 0 });
+    throw new LmqError('calibration/short', 'the method needs calibration text', {
+      op: 'quantize',
+      expected: 'at least one window of tokens',
+      found: 0,
+    });
   }
   const lastLayer = Math.max(...planned.map((p) => p.site.layer));
   const perLayer = (layer: number) => planned.filter((p) => p.site.layer === layer);
@@ -127,7 +131,10 @@ async function quantizeSites(
 }
 
 /** The inputs of the first block. */
-async function embed({ checkpoint, architecture, backend, signal }: QuantizeBlocksOpts, windows: ArrayLike<number>[]): Promise<Float32Array[]> {
+async function embed(
+  { checkpoint, architecture, backend, signal }: QuantizeBlocksOpts,
+  windows: ArrayLike<number>[],
+): Promise<Float32Array[]> {
   const table = backend.load({ weight: await checkpoint.read(architecture.tensors.embedding) });
   try {
     const out: Float32Array[] = [];
@@ -159,8 +166,17 @@ async function runBlock(
   for (const [i, x] of xs.entries()) {
     const s = backend.scope({ signal });
     try {
-      const h = s.upload({ data: x, shape: [x.length / architecture.hidden, architecture.hidden], stride: [architecture.hidden, 1], offset: 0 });
-      const y = await blockForward(s, block, h, { architecture, rope, ...(hessians && { tap: (input, t) => hessians.get(input)?.add(t) }) });
+      const h = s.upload({
+        data: x,
+        shape: [x.length / architecture.hidden, architecture.hidden],
+        stride: [architecture.hidden, 1],
+        offset: 0,
+      });
+      const y = await blockForward(s, block, h, {
+        architecture,
+        rope,
+        ...(hessians && { tap: (input, t) => hessians.get(input)?.add(t) }),
+      });
       if (!hessians) out.push((await s.read(y)).data);
       await s.flush();
     } finally {

@@ -36,7 +36,11 @@ export function parseRecipe(input: unknown): Recipe {
   known(top, ['stages', 'overrides', 'calibration', 'export'], 'recipe');
   const stages = list(top.stages ?? [], 'stages').map((s, i) => parseStage(s, `stages[${i}]`));
   if (stages.length > 1) {
-    throw new LmqError('argument/option', 'only one stage is supported', { op: 'recipe', expected: 'at most 1 stage', found: stages.length });
+    throw new LmqError('argument/option', 'only one stage is supported', {
+      op: 'recipe',
+      expected: 'at most 1 stage',
+      found: stages.length,
+    });
   }
   const overrides = list(top.overrides ?? [], 'overrides').map((o, i) => parseOverride(o, `overrides[${i}]`));
   const calibration = record(top.calibration ?? {}, 'calibration');
@@ -84,7 +88,8 @@ type Fields = Record<string, unknown>;
 function parseStage(input: unknown, where: string): Stage {
   const fields = record(input, where);
   known(fields, Object.keys(STAGE_DEFAULTS), where);
-  if (fields.method === undefined) throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
+  if (fields.method === undefined)
+    throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
   checkOptions(fields, where);
   return { ...STAGE_DEFAULTS, ...fields } as Stage;
 }
@@ -93,11 +98,17 @@ function parseOverride(input: unknown, where: string): Override {
   const fields = record(input, where);
   known(fields, ['match', 'skip', ...Object.keys(STAGE_DEFAULTS)], where);
   if (typeof fields.match !== 'string') {
-    throw new LmqError('argument/option', `${where}.match is missing`, { op: 'recipe', expected: 'the name of a linear, * for any characters' });
+    throw new LmqError('argument/option', `${where}.match is missing`, {
+      op: 'recipe',
+      expected: 'the name of a linear, * for any characters',
+    });
   }
   if (fields.skip !== undefined) boolean(fields.skip, `${where}.skip`);
   if (fields.trueSequential !== undefined) {
-    throw new LmqError('argument/option', `${where}.trueSequential is an option of a whole stage`, { op: 'recipe', hint: 'Move it to the stage.' });
+    throw new LmqError('argument/option', `${where}.trueSequential is an option of a whole stage`, {
+      op: 'recipe',
+      hint: 'Move it to the stage.',
+    });
   }
   checkOptions(fields, where);
   return fields as unknown as Override;
@@ -115,7 +126,11 @@ function checkOptions(f: Fields, where: string): void {
   }
   const damp = f.dampPercent;
   if (damp !== undefined && !(typeof damp === 'number' && damp >= 0 && damp < 1)) {
-    throw new LmqError('argument/option', `${where}.dampPercent is out of range`, { op: 'recipe', expected: '0 <= dampPercent < 1', found: damp });
+    throw new LmqError('argument/option', `${where}.dampPercent is out of range`, {
+      op: 'recipe',
+      expected: '0 <= dampPercent < 1',
+      found: damp,
+    });
   }
 }
 
@@ -132,6 +147,7 @@ function boolean(value: unknown, where: string): void {
 }
 function known(fields: Fields, names: readonly string[], where: string): void {
   for (const key of Object.keys(fields)) {
-    if (!names.includes(key)) throw new LmqError('argument/option', `unknown field ${where}.${key}`, { op: 'recipe', expected: names.join(', ') });
+    if (!names.includes(key))
+      throw new LmqError('argument/option', `unknown field ${where}.${key}`, { op: 'recipe', expected: names.join(', ') });
   }
 }

@@ -19,7 +19,13 @@ type Wanted = [bits: number, groupSize: number, symmetric: boolean, actOrder: bo
 const findRow = (method: string, [bits, groupSize, symmetric, actOrder, staticGroups]: Wanted) => {
   const row = rows.find(
     ({ method: m, settings: s }) =>
-      m === method && !s.mse && s.bits === bits && s.groupsize === groupSize && s.sym === symmetric && !!s.actorder === actOrder && !!s.static_groups === staticGroups,
+      m === method &&
+      !s.mse &&
+      s.bits === bits &&
+      s.groupsize === groupSize &&
+      s.sym === symmetric &&
+      !!s.actorder === actOrder &&
+      !!s.static_groups === staticGroups,
   );
   if (!row) throw new Error(`no reference row ${method} ${bits} ${groupSize}`);
   return row;

@@ -23,6 +23,8 @@ describe('drawWindows', () => {
     expect(drawWindows(ids, { samples: 50, seqLen: 30, seed: 0 })).toHaveLength(3);
   });
   it('refuses text shorter than one window, and says what to do', () => {
-    expect(() => drawWindows(ids, { samples: 1, seqLen: 101, seed: 0 })).toThrow(/shorter than one window; expected at least 101 tokens; found 100 tokens. Give more text/);
+    expect(() => drawWindows(ids, { samples: 1, seqLen: 101, seed: 0 })).toThrow(
+      /shorter than one window; expected at least 101 tokens; found 100 tokens. Give more text/,
+    );
   });
 });

@@ -5,7 +5,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { openNano } from './_nano.js';
 
 interface Golden {
-  rows: { settings: { bits: number; sym: boolean; groupsize: number; actorder: boolean; static: boolean }; losses: Record<string, number> }[];
+  rows: {
+    settings: { bits: number; sym: boolean; groupsize: number; actorder: boolean; static: boolean };
+    losses: Record<string, number>;
+  }[];
 }
 const golden: Golden = JSON.parse(readFileSync(new URL('golden/nano-gptq-2bit.json', import.meta.url), 'utf8'));
 

@@ -9,7 +9,17 @@ import { type OpenModel, openModel } from '@lmq/pipeline/node';
 import type { Backend, CompressedTensor } from '@lmq/tensor';
 import type { Command } from 'commander';
 import { calibrationWindows, evaluationTokens } from '../calibration.js';
-import { addBackend, addCalibrationOptions, addStageOptions, collect, integer, listOf, makeBackend, recipeOf, type StageFlags } from '../options.js';
+import {
+  addBackend,
+  addCalibrationOptions,
+  addStageOptions,
+  collect,
+  integer,
+  listOf,
+  makeBackend,
+  recipeOf,
+  type StageFlags,
+} from '../options.js';
 import type { Context } from '../run.js';
 import { formatBytes, table } from '../terminal.js';
 import { DEFAULT_CONTEXT, type EvalRow } from './eval.js';
@@ -50,9 +60,13 @@ export function addCompare(lmq: Command, { terminal, signal }: Context): void {
     try {
       for (const w of opened.warnings) terminal.say(`warning: ${w}`);
       const backend = await makeBackend(flags.backend);
-      const recipes = flags.methods.flatMap((method) => flags.bits.map((bits) => ({ method, bits, recipe: recipeOf(method, bits, flags, 'lmq') })));
+      const recipes = flags.methods.flatMap((method) =>
+        flags.bits.map((bits) => ({ method, bits, recipe: recipeOf(method, bits, flags, 'lmq') })),
+      );
       const tokens = await evaluationTokens(opened, flags.text);
-      const calibration = recipes.some((r) => r.method !== 'rtn') ? await calibrationWindows(opened, recipes[0]!.recipe.calibration, flags.calibration) : undefined;
+      const calibration = recipes.some((r) => r.method !== 'rtn')
+        ? await calibrationWindows(opened, recipes[0]!.recipe.calibration, flags.calibration)
+        : undefined;
       const context = flags.context ?? Math.min(DEFAULT_CONTEXT, opened.architecture.context);
       const evalOpts = { context, windows: flags.windows, signal, onProgress: terminal.progress };
 
@@ -76,7 +90,14 @@ export function addCompare(lmq: Command, { terminal, signal }: Context): void {
         for (const { method, bits, recipe } of recipes) {
           const began = performance.now();
           const weights = new Map<string, CompressedTensor>();
-          for await (const block of quantizeBlocks({ ...opened, backend, recipe, calibration, signal, onProgress: (e) => terminal.progress({ ...e, phase: `${method} ${bits}-bit: ${e.phase}` }) })) {
+          for await (const block of quantizeBlocks({
+            ...opened,
+            backend,
+            recipe,
+            calibration,
+            signal,
+            onProgress: (e) => terminal.progress({ ...e, phase: `${method} ${bits}-bit: ${e.phase}` }),
+          })) {
             for (const [tensor, t] of block.weights) weights.set(tensor, t);
           }
           const quantizeSeconds = (performance.now() - began) / 1000;
@@ -116,7 +137,9 @@ export function addCompare(lmq: Command, { terminal, signal }: Context): void {
             ]),
           ),
         );
-        terminal.out(`\n${measured.tokens} tokens in windows of ${context}; KL(original ‖ quantized) in nats per token; seconds to quantize, calibration included; backend ${backend.variant}\n`);
+        terminal.out(
+          `\n${measured.tokens} tokens in windows of ${context}; KL(original ‖ quantized) in nats per token; seconds to quantize, calibration included; backend ${backend.variant}\n`,
+        );
       } finally {
         base.dispose();
       }

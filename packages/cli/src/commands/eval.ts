@@ -65,7 +65,8 @@ export function addEval(lmq: Command, { terminal, signal }: Context): void {
       const documents = flags.passkey ? await readDocuments(flags.passkey) : undefined;
       const backend = await makeBackend(flags.backend);
       const { checkpoint, architecture, tokenizer } = opened;
-      const load = (m: typeof opened) => loadModel({ checkpoint: m.checkpoint, architecture: m.architecture, backend, signal, onProgress: terminal.progress });
+      const load = (m: typeof opened) =>
+        loadModel({ checkpoint: m.checkpoint, architecture: m.architecture, backend, signal, onProgress: terminal.progress });
       const model = await load(opened);
       const baseModel = base && (await load(base));
       try {

@@ -36,8 +36,18 @@ export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
     try {
       for (const w of opened.warnings) terminal.say(`warning: ${w}`);
       const { tokenizer, checkpoint, architecture } = opened;
-      if (!tokenizer) throw new LmqError('tokenizer/unsupported', 'the model has no tokenizer', { file: name, hint: 'Put its tokenizer.json beside config.json.' });
-      const model = await loadModel({ checkpoint, architecture, backend: await makeBackend(flags.backend), signal, onProgress: terminal.progress });
+      if (!tokenizer)
+        throw new LmqError('tokenizer/unsupported', 'the model has no tokenizer', {
+          file: name,
+          hint: 'Put its tokenizer.json beside config.json.',
+        });
+      const model = await loadModel({
+        checkpoint,
+        architecture,
+        backend: await makeBackend(flags.backend),
+        signal,
+        onProgress: terminal.progress,
+      });
       terminal.finish();
       try {
         const prompt = tokenizer.encode(flags.prompt, { bos: flags.bos });
@@ -59,7 +69,8 @@ export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
         const end = performance.now();
         const promptSeconds = (firstAt - start) / 1000;
         const tokensPerSecond = ids.length > 1 ? (ids.length - 1) / ((end - firstAt) / 1000) : 0;
-        if (terminal.json) return terminal.result({ text: tokenizer.decode(ids), ids, promptTokens: prompt.length, promptSeconds, tokensPerSecond });
+        if (terminal.json)
+          return terminal.result({ text: tokenizer.decode(ids), ids, promptTokens: prompt.length, promptSeconds, tokensPerSecond });
         terminal.out('\n');
         terminal.say(`${prompt.length} prompt tokens in ${promptSeconds.toFixed(2)} s, then ${tokensPerSecond.toFixed(1)} tokens/s`);
       } finally {

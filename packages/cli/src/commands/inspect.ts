@@ -30,17 +30,35 @@ export function addInspect(lmq: Command, { terminal, signal }: Context): void {
           if (flags.values) {
             row.values = measure(await checkpoint.read(info.name));
             for (const w of row.values.suspicious) warnings.push(`${info.name}: ${w}`);
-            terminal.progress({ phase: 'read', done: tensors.length + 1, total: checkpoint.tensors.size, unit: 'tensors', layer: info.name });
+            terminal.progress({
+              phase: 'read',
+              done: tensors.length + 1,
+              total: checkpoint.tensors.size,
+              unit: 'tensors',
+              layer: info.name,
+            });
           }
           tensors.push(row);
         }
         terminal.finish();
         const { layers, hidden, heads, kvHeads, headDim, vocab, context, moe } = architecture;
-        const summary = { family: architecture.family, layers, hidden, heads, kvHeads, headDim, vocab, context, ...(moe && { experts: moe.experts, expertsPerToken: moe.topK }) };
+        const summary = {
+          family: architecture.family,
+          layers,
+          hidden,
+          heads,
+          kvHeads,
+          headDim,
+          vocab,
+          context,
+          ...(moe && { experts: moe.experts, expertsPerToken: moe.topK }),
+        };
         if (terminal.json) {
           return terminal.result({ format: checkpoint.format, architecture: summary, parameters, bytes, tensors, warnings });
         }
-        terminal.out(`${name} · ${checkpoint.format} · ${(parameters / 1e6).toPrecision(4)} M parameters · ${formatBytes(bytes)} · ${((bytes * 8) / parameters).toFixed(2)} bits per parameter\n`);
+        terminal.out(
+          `${name} · ${checkpoint.format} · ${(parameters / 1e6).toPrecision(4)} M parameters · ${formatBytes(bytes)} · ${((bytes * 8) / parameters).toFixed(2)} bits per parameter\n`,
+        );
         terminal.out(
           `${Object.entries(summary)
             .map(([k, v]) => `${k} ${v}`)

@@ -7,7 +7,16 @@ import { openModel, quantizeModel, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
 import { type Command, Option } from 'commander';
 import { calibrationWindows } from '../calibration.js';
-import { addBackend, addCalibrationOptions, addStageOptions, collect, integer, makeBackend, recipeOf, type StageFlags } from '../options.js';
+import {
+  addBackend,
+  addCalibrationOptions,
+  addStageOptions,
+  collect,
+  integer,
+  makeBackend,
+  recipeOf,
+  type StageFlags,
+} from '../options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds, table } from '../terminal.js';
 
@@ -65,7 +74,9 @@ export function addQuantize(lmq: Command, { terminal, signal }: Context): void {
         );
       }
       const bits = report.layers.length ? ` · ${report.bitsPerWeight.toFixed(3)} bits per weight` : '';
-      terminal.out(`${report.output}: ${formatBytes(report.bytes)}${bits} · ${formatSeconds(report.seconds)} · peak memory ${formatBytes(result.peakRss)}\n`);
+      terminal.out(
+        `${report.output}: ${formatBytes(report.bytes)}${bits} · ${formatSeconds(report.seconds)} · peak memory ${formatBytes(result.peakRss)}\n`,
+      );
     } finally {
       await model.close();
     }
@@ -79,7 +90,10 @@ function notesOf(l: { fallback?: string; deadColumns?: number }): string {
 async function readRecipe(flags: Flags): Promise<Recipe> {
   if (!flags.recipe) return recipeOf(flags.method ?? 'gptq', flags.bits, flags, flags.export ?? 'lmq');
   if (flags.method || flags.bits) {
-    throw new LmqError('argument/option', '--recipe and --method or --bits exclude each other', { op: 'quantize', hint: 'Write them in the recipe.' });
+    throw new LmqError('argument/option', '--recipe and --method or --bits exclude each other', {
+      op: 'quantize',
+      hint: 'Write them in the recipe.',
+    });
   }
   const recipe = parseRecipe(await readJson(flags.recipe));
   return flags.export ? { ...recipe, export: parseRecipe({ export: flags.export }).export } : recipe;

@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from 'node:path';
-import { type Checkpoint, ggufLlama, permutedRows, type TensorToWrite, writeGguf } from '@lmq/checkpoints';
+import { type Checkpoint, ggufLlama, ggufNeedsF32, permutedRows, type TensorToWrite, writeGguf } from '@lmq/checkpoints';
 import { writeFileAtomic } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
@@ -28,7 +28,11 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
   const optional = async (file: string) => ((await exists(join(opts.folder, file))) ? readJson(join(opts.folder, file)) : undefined);
   const tokenizer = await optional('tokenizer.json');
   if (!tokenizer) {
-    throw new LmqError('file/missing', 'GGUF needs the tokenizer', { op: 'export', file: join(opts.folder, 'tokenizer.json'), hint: 'Add it to the model folder, or export to lmq.' });
+    throw new LmqError('file/missing', 'GGUF needs the tokenizer', {
+      op: 'export',
+      file: join(opts.folder, 'tokenizer.json'),
+      hint: 'Add it to the model folder, or export to lmq.',
+    });
   }
   const { metadata, place } = ggufLlama({
     config: await readJson(join(opts.folder, 'config.json')),
@@ -56,7 +60,7 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
       stacks.set(to.stack, experts);
       continue;
     }
-    const dtype = typeOf(info.shape.length, info.format, fileType);
+    const dtype = ggufNeedsF32(to.name, info.shape) ? 'F32' : typeOf(info.format, fileType);
     single.push({
       name: to.name,
       shape: info.shape,
@@ -71,7 +75,7 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
   }
   for (const [name, experts] of stacks) {
     const first = checkpoint.tensors.get(experts[0]!)!;
-    const dtype = typeOf(2, first.format, fileType);
+    const dtype = typeOf(first.format, fileType);
     single.push({
       name,
       shape: [experts.length, ...first.shape],
@@ -99,9 +103,9 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
   return { bytes, notes };
 }
 
-/** Vectors stay float32, quantized linears take the file's block type, other matrices the file's float type (F16 beside block types). */
-function typeOf(rank: number, format: string, fileType: FileType): FileType {
-  if (rank < 2 || fileType === 'F32') return 'F32';
+/** Quantized linears take the file's block type, other matrices the file's float type (F16 beside block types). */
+function typeOf(format: string, fileType: FileType): FileType {
+  if (fileType === 'F32') return 'F32';
   const dense = format === 'fp32' || format === 'fp16' || format === 'bf16';
   return dense ? 'F16' : fileType;
 }

@@ -20,7 +20,8 @@ export interface ExportLmqOpts extends LongCallOpts {
 }
 
 /** Files of a model folder that are not weights and mean the same for the quantized model. */
-const TRAVELS = /^(config\.json|generation_config\.json|tokenizer.*|special_tokens_map\.json|vocab\..*|merges\.txt|chat_template\..*|(LICEN[CS]E|NOTICE|USE_POLICY)(\..*)?)$/i;
+const TRAVELS =
+  /^(config\.json|generation_config\.json|tokenizer.*|special_tokens_map\.json|vocab\..*|merges\.txt|chat_template\..*|(LICEN[CS]E|NOTICE|USE_POLICY)(\..*)?)$/i;
 
 /** Writes the folder; it appears under its name only when it is whole. */
 export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Promise<{ bytes: number; notes: string[] }> {

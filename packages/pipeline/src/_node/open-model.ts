@@ -82,10 +82,16 @@ export async function readJson(path: string, hint = ''): Promise<unknown> {
   let text: string;
   try {
     const { size } = await stat(path);
-    if (size > MAX_JSON_BYTES) throw new LmqError('file/limit', 'the JSON file is too large', { file: path, expected: `at most ${MAX_JSON_BYTES} bytes`, found: size });
+    if (size > MAX_JSON_BYTES)
+      throw new LmqError('file/limit', 'the JSON file is too large', {
+        file: path,
+        expected: `at most ${MAX_JSON_BYTES} bytes`,
+        found: size,
+      });
     text = await readFile(path, 'utf8');
   } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT') throw new LmqError('file/missing', 'the file does not exist', { file: path, hint, cause: e });
+    if ((e as NodeJS.ErrnoException).code === 'ENOENT')
+      throw new LmqError('file/missing', 'the file does not exist', { file: path, hint, cause: e });
     throw e;
   }
   try {

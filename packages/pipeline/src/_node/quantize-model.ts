@@ -58,10 +58,18 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     });
   }
   if (!opts.force && (await exists(output))) {
-    throw new LmqError('file/exists', 'the output is already there', { op: 'quantize', file: opts.output, hint: 'Choose another name, or replace it with --force.' });
+    throw new LmqError('file/exists', 'the output is already there', {
+      op: 'quantize',
+      file: opts.output,
+      hint: 'Choose another name, or replace it with --force.',
+    });
   }
   if (!(await exists(dirname(output)))) {
-    throw new LmqError('file/missing', 'the folder of the output does not exist', { op: 'quantize', file: dirname(opts.output), hint: 'Create it first.' });
+    throw new LmqError('file/missing', 'the folder of the output does not exist', {
+      op: 'quantize',
+      file: dirname(opts.output),
+      hint: 'Create it first.',
+    });
   }
   const work = await mkdtemp(join(dirname(output), `.${basename(output)}.work-`));
   const parts: Checkpoint[] = [];

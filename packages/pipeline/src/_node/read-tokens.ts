@@ -48,7 +48,8 @@ function textOfLines(text: string, path: string): string {
       } catch (e) {
         throw new LmqError('file/format', 'a line is not JSON', { file: path, offset, found: (e as Error).message, cause: e });
       }
-      if (typeof value !== 'string') throw new LmqError('file/format', 'a line has no text field', { file: path, offset, expected: '{"text": "…"}', found: line });
+      if (typeof value !== 'string')
+        throw new LmqError('file/format', 'a line has no text field', { file: path, offset, expected: '{"text": "…"}', found: line });
       documents.push(value);
     }
     offset += Buffer.byteLength(line) + 1;
