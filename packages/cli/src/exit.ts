@@ -28,7 +28,8 @@ export function exitCode(e: unknown): number {
 
 /** An error as `--json` prints it. */
 export function explain(e: unknown, code: number): { code: string; message: string } {
-  if (code === 130) return { code: 'interrupted', message: 'interrupted: nothing was written' };
+  if (code === 130)
+    return { code: 'interrupted', message: 'interrupted: no output was written; the same command goes on from the last finished block' };
   if (isLmqError(e)) return e.toJSON();
   return { code: 'internal', message: e instanceof Error ? (e.stack ?? e.message) : String(e) };
 }

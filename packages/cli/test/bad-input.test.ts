@@ -145,16 +145,24 @@ describe('bad input', () => {
     expect(r.stderr).toContain('perplexity is above the bound');
   });
 
-  it('Ctrl-C in the middle of the work', async () => {
+  it('Ctrl-C in the middle of the work: no output, and the same command goes on', async () => {
+    const args = ['quantize', 'lmq-nano', '-o', join(out, 'result'), '--method', 'gptq', '--samples', '16', '--json'];
     let asked = false;
-    const r = await lmq(['quantize', 'lmq-nano', '-o', join(out, 'result'), '--method', 'gptq', '--json'], (stderr, kill) => {
-      if (asked || !stderr.includes('calibrate block 1')) return;
+    const r = await lmq(args, (stderr, kill) => {
+      if (asked || !stderr.includes('calibrate block 2')) return;
       asked = true;
       kill('SIGINT');
     });
     expect(asked).toBe(true);
     expect(r.code).toBe(130);
     expect(r.json().error?.code).toBe('interrupted');
-    expect(listing(out)).toEqual([]);
+    expect(listing(out)).toEqual(['.result.lmq-work']);
+    const other = await lmq([...args, '--bits', '3', '--quiet']);
+    expect(other.code).toBe(2);
+    expect(other.json().error?.message).toMatch(/for another recipe.*--restart/);
+    const again = await lmq([...args, '--quiet']);
+    expect(again.stderr).toBe('');
+    expect(again.json()).toMatchObject({ resumedBlocks: 2 });
+    expect(listing(out)).toEqual(['result']);
   });
 });

@@ -1,3 +1,4 @@
+export * from './activations.js';
 export type * from './api.js';
 export * from './calibration.js';
 export * from './export-rules.js';

@@ -2,13 +2,23 @@
  * The block loop: for each transformer block, run the calibration inputs through it, quantize its linears, and run the finished block
  * once more, so that the next block is calibrated on what this one will really give it (GPTQ's protocol).
  *
- * Memory: one block, its Hessians, and the activations of the calibration windows (tokens x hidden float32).
+ * Memory: one block, its Hessians, and whatever the activation store keeps (tokens x hidden float32; all of it in memory by default).
  * @module
  */
 import type { Checkpoint } from '@lmq/checkpoints';
 import { type Architecture, type Block, blockForward, loadBlock, loadRope, type RopeTables } from '@lmq/model';
 import { createHessian, type Hessian } from '@lmq/quant-core';
-import { type Backend, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import {
+  type Backend,
+  type CompressedTensor,
+  createPhase,
+  type Handle,
+  LmqError,
+  type LongCallOpts,
+  matrix,
+  type Scope,
+} from '@lmq/tensor';
+import { type ActivationStore, type MakeStore, memoryStore } from './activations.js';
 import type { LayerReport, Recipe } from './api.js';
 import { type PlannedSite, planSites } from './plan.js';
 import { quantizeLinear } from './quantize-linear.js';
@@ -20,6 +30,10 @@ export interface QuantizeBlocksOpts extends LongCallOpts {
   recipe: Recipe;
   /** Token windows; needed by methods that calibrate. Nothing is drawn or cut here. */
   calibration?: ArrayLike<number>[];
+  /** Keeps the activations between blocks. Default: in memory. */
+  store?: MakeStore;
+  /** Go on at this block. With calibration, `inputs` are its inputs, as a store of an earlier call left them. */
+  resume?: { layer: number; inputs?: ActivationStore };
 }
 
 /** What became of one block. */
@@ -34,7 +48,8 @@ export interface BlockResult {
 const SEQUENTIAL_SETS = [/\.qkv$/, /\.o$/, /\.(mlp|moe)$/, /\.down$/];
 
 /**
- * Quantizes block by block, in order; blocks without planned linears are skipped.
+ * Quantizes block by block, in order, and yields each; with calibration also blocks of which nothing is quantized, whose outputs the next
+ * ones need. When a block is yielded, the store of the next block's inputs is finished and the one of its own inputs still there.
  * @throws LmqError what `planSites` throws; `calibration/short` when a method needs calibration and there is none; `argument/value` for
  * NaN or infinite weights; `signal.reason` on abort
  */
@@ -57,13 +72,16 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
   let finished = 0;
   done(0);
 
+  const first = opts.resume?.layer ?? 0;
+  finished = planned.filter((p) => p.site.layer < first).length;
+  if (first > lastLayer) return;
   if (!calibrates) {
-    for (let layer = 0; layer <= lastLayer; layer++) {
+    for (let layer = first; layer <= lastLayer; layer++) {
       const sites = perLayer(layer);
       if (!sites.length) continue;
       const block = await loadBlock(checkpoint, architecture, layer, backend);
       try {
-        yield await quantizeSites(block, sites, new Map(), backend, signal, () => done(++finished, sites[0]?.site.name));
+        yield await quantizeSites(block, sites, new Map(), backend, signal, (name) => done(++finished, name));
       } finally {
         block.dispose();
       }
@@ -71,19 +89,35 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
     return;
   }
 
-  const rope = loadRope(architecture, backend, Math.max(...windows.map((w) => w.length)));
+  if (first > 0 && !opts.resume?.inputs) {
+    throw new LmqError('file/missing', 'the activations to go on from are not there', {
+      op: 'quantize',
+      found: `block ${first}`,
+      hint: 'Start again from the first block.',
+    });
+  }
+  const run: Run = {
+    ...opts,
+    windows,
+    rope: loadRope(architecture, backend, Math.max(...windows.map((w) => w.length))),
+    store: opts.store ?? memoryStore,
+  };
+  const open = new Set<ActivationStore>(); // to be closed, but not removed, when the work stops early
+  const keep = (store: ActivationStore) => {
+    open.add(store);
+    return store;
+  };
   try {
-    let xs = await embed(opts, windows);
-    for (let layer = 0; layer <= lastLayer; layer++) {
-      const sites = perLayer(layer);
+    let inputs = keep(opts.resume?.inputs ?? (await embed(run)));
+    for (let layer = first; layer <= lastLayer; layer++) {
       const block = await loadBlock(checkpoint, architecture, layer, backend);
       try {
         const result: BlockResult = { layer, weights: new Map(), layers: [] };
-        for (const set of setsOf(sites)) {
+        for (const set of setsOf(perLayer(layer))) {
           const hessians = new Map<string, Hessian>();
           try {
             for (const { site, in: width } of set) if (!hessians.has(site.input)) hessians.set(site.input, createHessian(backend, width));
-            await runBlock(opts, block, rope, xs, { hessians, phase: `calibrate block ${layer}` });
+            await observe(run, block, inputs, hessians);
             const part = await quantizeSites(block, set, hessians, backend, signal, (name) => done(++finished, name));
             for (const [name, t] of part.weights) result.weights.set(name, t);
             result.layers.push(...part.layers);
@@ -91,15 +125,26 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
             for (const h of hessians.values()) h.dispose();
           }
         }
-        if (layer < lastLayer) xs = await runBlock(opts, block, rope, xs, { phase: `run block ${layer}` });
-        if (sites.length) yield result;
+        const before = inputs;
+        if (layer < lastLayer) inputs = keep(await advance(run, block, before));
+        yield result;
+        open.delete(before);
+        await before.dispose();
       } finally {
         block.dispose();
       }
     }
   } finally {
-    rope.dispose();
+    for (const store of open) await store.close();
+    run.rope.dispose();
   }
+}
+
+/** What the passes over the calibration windows share. */
+interface Run extends QuantizeBlocksOpts {
+  windows: ArrayLike<number>[];
+  rope: RopeTables;
+  store: MakeStore;
 }
 
 /** With true-sequential calibration, the sets of a block in the order of its data flow; otherwise all at once. */
@@ -131,58 +176,73 @@ async function quantizeSites(
 }
 
 /** The inputs of the first block. */
-async function embed(
-  { checkpoint, architecture, backend, signal }: QuantizeBlocksOpts,
-  windows: ArrayLike<number>[],
-): Promise<Float32Array[]> {
+async function embed(run: Run): Promise<ActivationStore> {
+  const { checkpoint, architecture, backend, signal, windows } = run;
   const table = backend.load({ weight: await checkpoint.read(architecture.tensors.embedding) });
   try {
-    const out: Float32Array[] = [];
-    for (const ids of windows) {
+    const out = await makeStore(run, 0);
+    for (const [i, ids] of windows.entries()) {
       const s = backend.scope({ signal });
       try {
-        out.push((await s.read(s.embedding(table, ids))).data);
+        const x = s.embedding(table, ids);
+        await out.put(i, (await s.read(x)).data);
       } finally {
         s.dispose();
       }
     }
+    await out.finish();
     return out;
   } finally {
     table.dispose();
   }
 }
 
-/** Runs every window through a block. With Hessians, feeds them and returns nothing; without, returns the outputs. */
-async function runBlock(
-  opts: QuantizeBlocksOpts,
-  block: Block,
-  rope: RopeTables,
-  xs: Float32Array[],
-  { hessians, phase }: { hessians?: ReadonlyMap<string, Hessian>; phase: string },
-): Promise<Float32Array[]> {
-  const { architecture, backend, signal } = opts;
-  const done = createPhase(phase, xs.length, 'windows', opts);
-  const out: Float32Array[] = [];
-  for (const [i, x] of xs.entries()) {
+function makeStore({ store, windows, architecture }: Run, layer: number): Promise<ActivationStore> {
+  return store(
+    layer,
+    windows.map((w) => w.length * architecture.hidden),
+  );
+}
+
+/** Runs every window through a block to feed the Hessians. */
+function observe(run: Run, block: Block, inputs: ActivationStore, hessians: ReadonlyMap<string, Hessian>): Promise<void> {
+  return eachWindow(run, `calibrate block ${block.layer}`, inputs, async (s, x) => {
+    await blockForward(s, block, x, { architecture: run.architecture, rope: run.rope, tap: (input, t) => hessians.get(input)?.add(t) });
+  });
+}
+
+/** Runs every window through a finished block: the next block's inputs. */
+async function advance(run: Run, block: Block, inputs: ActivationStore): Promise<ActivationStore> {
+  const out = await makeStore(run, block.layer + 1);
+  try {
+    await eachWindow(run, `run block ${block.layer}`, inputs, async (s, x, i) => {
+      const y = await blockForward(s, block, x, { architecture: run.architecture, rope: run.rope });
+      await out.put(i, (await s.read(y)).data);
+    });
+    await out.finish();
+    return out;
+  } catch (e) {
+    await out.dispose();
+    throw e;
+  }
+}
+
+async function eachWindow(
+  run: Run,
+  phase: string,
+  inputs: ActivationStore,
+  step: (s: Scope, x: Handle, window: number) => Promise<void>,
+): Promise<void> {
+  const { architecture, backend, signal, windows } = run;
+  const done = createPhase(phase, windows.length, 'windows', run);
+  for (const [i, ids] of windows.entries()) {
     const s = backend.scope({ signal });
     try {
-      const h = s.upload({
-        data: x,
-        shape: [x.length / architecture.hidden, architecture.hidden],
-        stride: [architecture.hidden, 1],
-        offset: 0,
-      });
-      const y = await blockForward(s, block, h, {
-        architecture,
-        rope,
-        ...(hessians && { tap: (input, t) => hessians.get(input)?.add(t) }),
-      });
-      if (!hessians) out.push((await s.read(y)).data);
+      await step(s, s.upload(matrix(await inputs.get(i), ids.length, architecture.hidden)), i);
       await s.flush();
     } finally {
       s.dispose();
     }
     done(i + 1);
   }
-  return out;
 }

@@ -28,6 +28,7 @@ interface Flags extends StageFlags {
   calibration?: string;
   export?: string;
   force?: boolean;
+  restart?: boolean;
   backend: string;
 }
 
@@ -42,7 +43,8 @@ export function addQuantize(lmq: Command, { terminal, signal }: Context): void {
     .option('--override <name:option=value,…>', 'other options for linears whose name matches (* = anything); may be repeated', collect)
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect)
     .option('--export <format>', 'lmq, gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0 (default: lmq)')
-    .option('--force', 'replace an existing output');
+    .option('--force', 'replace an existing output')
+    .option('--restart', 'throw away what an interrupted run has left, instead of going on from it');
   addStageOptions(command);
   addCalibrationOptions(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
@@ -58,10 +60,12 @@ export function addQuantize(lmq: Command, { terminal, signal }: Context): void {
         recipe,
         output: flags.output,
         force: flags.force,
+        restart: flags.restart,
         calibration,
         signal,
         onProgress: terminal.progress,
       });
+      if (report.resumedBlocks) terminal.say(`went on after ${report.resumedBlocks} blocks that an interrupted run had finished`);
       const result = { ...report, peakRss: process.resourceUsage().maxRSS * 1024 };
       if (terminal.json) return terminal.result(result);
       for (const n of report.notes) terminal.say(n);

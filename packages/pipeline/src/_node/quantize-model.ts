@@ -1,20 +1,20 @@
 /**
  * Quantizes a model into a file or folder. Each finished block goes to a working folder beside the output, so that memory holds one
- * block; the output is then assembled from those parts and the untouched tensors of the source, and appears under its name only whole.
+ * block and an interrupted run goes on where it stopped; the output is then assembled from those parts and the untouched tensors of the
+ * source, and appears under its name only whole.
  * @module
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { type Checkpoint, lmqManifest, openLmq, openSafetensors, toLmqTensors, writeSafetensors } from '@lmq/checkpoints';
-import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
-import { bitsPerWeight } from '@lmq/formats';
-import { type Backend, type CompressedTensor, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { basename, dirname, resolve } from 'node:path';
+import { type Backend, isLmqError, LmqError, type LongCallOpts } from '@lmq/tensor';
 import type { LayerReport, Recipe } from '../api.js';
 import { stack } from '../overlay.js';
-import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
+import { planSites } from '../plan.js';
+import { quantizeBlocks } from '../quantize-blocks.js';
+import { fileStores, openActivations } from './activation-files.js';
 import { exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
 import { exists, type OpenModel } from './open-model.js';
+import { fingerprintOf, openWorkFolder, type WorkFolder } from './work-folder.js';
 
 export interface QuantizeModelOpts extends LongCallOpts {
   backend: Backend;
@@ -25,6 +25,8 @@ export interface QuantizeModelOpts extends LongCallOpts {
   calibration?: ArrayLike<number>[];
   /** Replace an existing output. Default false. */
   force?: boolean;
+  /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
+  restart?: boolean;
 }
 
 export interface QuantizeModelReport {
@@ -36,7 +38,10 @@ export interface QuantizeModelReport {
   bitsPerWeight: number;
   /** Size of the written tensors. */
   bytes: number;
+  /** Of this run. */
   seconds: number;
+  /** Blocks taken over from an interrupted run. */
+  resumedBlocks: number;
   layers: LayerReport[];
   /** What the export changed, if anything. */
   notes: string[];
@@ -71,50 +76,56 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       hint: 'Create it first.',
     });
   }
-  const work = await mkdtemp(join(dirname(output), `.${basename(output)}.work-`));
-  const parts: Checkpoint[] = [];
-  const layers: LayerReport[] = [];
-  let codeBits = 0;
-  let weights = 0;
+  const { checkpoint, architecture } = model;
+  const calibration = opts.calibration ?? [];
+  planSites(checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
+  const work = await openWorkFolder(output, await fingerprintOf(model, recipe, opts.backend.variant, calibration), opts.restart ?? false);
+  const resumedBlocks = work.finished.length;
   try {
-    for await (const block of quantizeBlocks({ ...opts, checkpoint: model.checkpoint, architecture: model.architecture })) {
-      parts.push(await writePart(join(work, `block-${block.layer}.safetensors`), block));
-      layers.push(...block.layers);
-      for (const t of block.weights.values()) {
-        const n = t.shape[0] * t.shape[1];
-        codeBits += bitsPerWeight(t) * n;
-        weights += n;
-      }
-    }
-    const result = stack(model.checkpoint, parts);
+    const resume = await resumePoint(
+      work,
+      calibration.map((w) => w.length * architecture.hidden),
+    );
+    for await (const block of quantizeBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume }))
+      await work.commit(block);
+
+    const layers = work.finished.flatMap((b) => b.layers);
+    const result = stack(
+      checkpoint,
+      work.finished.map((b) => b.weights),
+    );
+    const shared = { ...opts, folder: model.folder, output };
     const { bytes, notes } =
       recipe.export === 'lmq'
-        ? await exportLmq(result, { ...opts, folder: model.folder, output, recipe, layers })
-        : await exportGguf(result, { ...opts, folder: model.folder, output, target: recipe.export, name: basename(resolve(model.folder)) });
+        ? await exportLmq(result, { ...shared, layers })
+        : await exportGguf(result, { ...shared, target: recipe.export, name: basename(resolve(model.folder)) });
+    await work.remove();
+    const weights = layers.reduce((sum, l) => sum + l.weights, 0);
     return {
       output: opts.output,
       method: recipe.stages[0]?.method ?? 'none',
       variant: opts.backend.variant,
-      bitsPerWeight: weights ? codeBits / weights : 0,
+      bitsPerWeight: weights ? layers.reduce((sum, l) => sum + l.bitsPerWeight * l.weights, 0) / weights : 0,
       bytes,
       seconds: (Date.now() - start) / 1000,
+      resumedBlocks,
       layers,
       notes,
     };
-  } finally {
-    for (const p of parts) await p.close();
-    await rm(work, { recursive: true, force: true });
+  } catch (e) {
+    // Kept after an interruption or trouble with files; a model that cannot be quantized will not become better by trying again.
+    const hopeless = isLmqError(e) && !/^(file|backend)\//.test(e.code);
+    if (work.finished.length && !hopeless) await work.close();
+    else await work.remove();
+    throw e;
   }
 }
 
-/** Writes a block's weights as a small lmq checkpoint and opens it. */
-async function writePart(path: string, block: BlockResult): Promise<Checkpoint> {
-  const packed = [...block.weights].map(([name, t]: [string, CompressedTensor]) => [name, toLmqTensors(name, t)] as const);
-  await writeFileAtomic(path, (sink) =>
-    writeSafetensors(
-      sink,
-      packed.flatMap(([, p]) => p.tensors),
-    ),
-  );
-  return openLmq(lmqManifest(packed.map(([name, p]) => [name, p.entry])), await openSafetensors(await fileSource(path)));
+/** The block to go on at: the first that is not finished and whose inputs are there, if its method needs them. */
+async function resumePoint(work: WorkFolder, sizes: readonly number[]) {
+  const last = work.finished.at(-1);
+  if (!last) return undefined;
+  const layer = last.layer + 1;
+  const inputs = await openActivations(work.path, layer, sizes);
+  return { layer, ...(inputs && { inputs }) };
 }

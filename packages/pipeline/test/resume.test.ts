@@ -1,0 +1,168 @@
+// Killed at any moment, with no chance to clean up, and started again: the same bytes as without the interruption.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createRng, isLmqError } from '@lmq/tensor';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openModel } from '../src/_node/open-model.js';
+import { quantizeModel } from '../src/_node/quantize-model.js';
+import { fingerprintOf, openWorkFolder, workPath } from '../src/_node/work-folder.js';
+import { parseRecipe } from '../src/recipe.js';
+import { openNano, windows } from './_nano.js';
+
+/** Rounds of kill and resume. LMQ_KILL_ROUNDS=100 for the long run. */
+const ROUNDS = Number(process.env.LMQ_KILL_ROUNDS ?? 6);
+const dir = mkdtempSync(join(tmpdir(), 'lmq-resume-'));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+/** The whole run as a script of its own, on the built package, so that it can be killed. */
+const script = join(dir, 'run.mjs');
+writeFileSync(
+  script,
+  `const [root, output] = process.argv.slice(2);
+const { openModel, quantizeModel } = await import(root + 'pipeline/dist/node.js');
+const { parseRecipe } = await import(root + 'pipeline/dist/index.js');
+const { wasmBackend } = await import(root + 'kernels-wasm/dist/index.js');
+const { readFileSync } = await import('node:fs');
+const calibration = JSON.parse(readFileSync(root + 'nano/data/calibration.json', 'utf8')).slice(0, 4);
+const recipe = parseRecipe({ stages: [{ method: 'gptq', bits: 3, groupSize: 64, trueSequential: true }] });
+process.stdout.write('started');
+const { resumedBlocks } = await quantizeModel(await openModel('lmq-nano'), { backend: await wasmBackend(), recipe, output, calibration });
+process.stdout.write(' done ' + resumedBlocks);
+`,
+);
+const packages = fileURLToPath(new URL('../../', import.meta.url));
+
+/** Runs the script; kills it without warning after \`killAfter\` ms, when given. */
+function run(output: string, killAfter?: number): Promise<{ killed: boolean; resumedBlocks: number; ms: number }> {
+  return new Promise((resolve, reject) => {
+    const child: ChildProcess = spawn(process.execPath, [script, packages, output], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let text = '';
+    let errors = '';
+    let started = 0;
+    let timer: NodeJS.Timeout | undefined;
+    child.stderr!.on('data', (d) => {
+      errors += d;
+    });
+    child.stdout!.on('data', (d) => {
+      text += d;
+      if (started) return;
+      started = Date.now();
+      if (killAfter !== undefined) timer = setTimeout(() => child.kill('SIGKILL'), killAfter);
+    });
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      const done = / done (\d+)/.exec(text);
+      if (!done && signal !== 'SIGKILL') reject(new Error(`exit ${code}: ${errors}`));
+      else resolve({ killed: !done, resumedBlocks: Number(done?.[1] ?? 0), ms: Date.now() - started });
+    });
+  });
+}
+
+function hashes(folder: string): Record<string, string> {
+  const weights = readdirSync(folder).filter((f) => f.endsWith('.safetensors') || f === 'lmq.json');
+  return Object.fromEntries(
+    weights.map((f) => [
+      f,
+      createHash('sha256')
+        .update(readFileSync(join(folder, f)))
+        .digest('hex'),
+    ]),
+  );
+}
+
+describe('kill and resume', () => {
+  it(`${ROUNDS} rounds at random moments give the bytes of an undisturbed run`, { timeout: 60_000 + ROUNDS * 20_000 }, async () => {
+    const { ms } = await run(join(dir, 'undisturbed'));
+    const wanted = hashes(join(dir, 'undisturbed'));
+    const rng = createRng(Number(process.env.LMQ_KILL_SEED ?? 1));
+    let kills = 0;
+    let resumed = 0;
+    for (let round = 0; round < ROUNDS; round++) {
+      const output = join(dir, `round-${round}`);
+      // up to three kills, each somewhere in what an undisturbed run takes, then a run to the end
+      for (let i = 0; i < 3; i++) {
+        const r = await run(output, rng.uniform() * ms);
+        if (!r.killed) break;
+        kills++;
+        expect(readdirSync(dir)).not.toContain(`round-${round}`); // never half an output
+      }
+      if (!readdirSync(dir).includes(`round-${round}`)) resumed += (await run(output)).resumedBlocks;
+      expect(hashes(output)).toEqual(wanted);
+      expect(readdirSync(dir).filter((f) => f.startsWith('.'))).toEqual([]);
+      rmSync(output, { recursive: true });
+    }
+    console.log(`${kills} kills, ${resumed} blocks taken over`);
+    expect(kills).toBeGreaterThan(0);
+  });
+});
+
+describe('going on fails closed', () => {
+  let nano: Awaited<ReturnType<typeof openNano>>;
+  beforeAll(async () => {
+    nano = await openNano();
+  });
+  const recipe = (bits: number) => parseRecipe({ stages: [{ method: 'gptq', bits }] });
+  const few = windows.slice(0, 2);
+
+  /** Leaves unfinished work behind, as a stopped run does. */
+  async function interrupted(output: string) {
+    const stop = new AbortController();
+    await expect(
+      quantizeModel(nano, {
+        backend: nano.backend,
+        recipe: recipe(4),
+        output,
+        calibration: few,
+        signal: stop.signal,
+        onProgress: (e) => e.phase === 'calibrate block 1' && stop.abort(),
+      }),
+    ).rejects.toThrow();
+  }
+  const problem = (p: Promise<unknown>) => p.then(() => 'nothing was thrown').catch((e) => (isLmqError(e) ? e.message : Promise.reject(e)));
+
+  it('names what changed: recipe, calibration text, arithmetic', async () => {
+    const output = join(dir, 'changed');
+    await interrupted(output);
+    const now = { backend: nano.backend, recipe: recipe(4), output, calibration: few };
+    expect(await problem(quantizeModel(nano, { ...now, recipe: recipe(3) }))).toContain('for another recipe');
+    expect(await problem(quantizeModel(nano, { ...now, calibration: windows.slice(1, 3) }))).toContain('for another calibration text');
+    expect(await problem(quantizeModel(nano, { ...now, backend: { ...nano.backend, variant: 'other' } }))).toContain(
+      'for another arithmetic',
+    );
+    expect((await quantizeModel(nano, now)).resumedBlocks).toBe(1); // nothing was lost by being refused
+  });
+
+  it('names changed weight files', async () => {
+    const output = join(dir, 'touched');
+    await interrupted(output);
+    const model = await openModel('lmq-nano');
+    const before = await fingerprintOf(model, recipe(4), nano.backend.variant, few);
+    const after = { ...before, 'weight files': '[["model.safetensors",1,2]]' };
+    expect(await problem(openWorkFolder(output, after, false))).toMatch(/for another weight files.*--restart/);
+    await model.close();
+  });
+
+  it('restart throws the unfinished work away', async () => {
+    const output = join(dir, 'restarted');
+    await interrupted(output);
+    const r = await quantizeModel(nano, { backend: nano.backend, recipe: recipe(3), output, calibration: few, restart: true });
+    expect(r.resumedBlocks).toBe(0);
+    expect(r.layers[0]?.bits).toBe(3);
+  });
+
+  it('refuses while another process is at it, and not when that process is gone', async () => {
+    const output = join(dir, 'locked');
+    await interrupted(output);
+    const lock = join(workPath(output), 'lock');
+    writeFileSync(lock, String(process.ppid));
+    const now = { backend: nano.backend, recipe: recipe(4), output, calibration: few };
+    expect(await problem(quantizeModel(nano, now))).toContain('another process is writing this output');
+    writeFileSync(lock, '999999999');
+    utimesSync(lock, 0, 0);
+    expect((await quantizeModel(nano, now)).resumedBlocks).toBe(1);
+  });
+});
