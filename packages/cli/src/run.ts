@@ -6,6 +6,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { addCompare } from './commands/compare.js';
+import { addEstimate } from './commands/estimate.js';
 import { addEval } from './commands/eval.js';
 import { addGenerate } from './commands/generate.js';
 import { addInspect } from './commands/inspect.js';
@@ -70,6 +71,7 @@ function program(terminal: Terminal, signal: AbortSignal): Command {
   const context = { terminal, signal };
   addInspect(lmq, context);
   addQuantize(lmq, context);
+  addEstimate(lmq, context);
   addEval(lmq, context);
   addCompare(lmq, context);
   addGenerate(lmq, context);

@@ -1,6 +1,7 @@
 export * from './activations.js';
 export type * from './api.js';
 export * from './calibration.js';
+export * from './estimate.js';
 export * from './export-rules.js';
 export * from './model-size.js';
 export * from './overlay.js';

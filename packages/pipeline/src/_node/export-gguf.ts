@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from 'node:path';
-import { type Checkpoint, ggufLlama, ggufNeedsF32, permutedRows, type TensorToWrite, writeGguf } from '@lmq/checkpoints';
+import { type Checkpoint, type GgufEntry, ggufLlama, ggufNeedsF32, permutedRows, writeGguf } from '@lmq/checkpoints';
 import { writeFileAtomic } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
@@ -22,85 +22,94 @@ export interface ExportGgufOpts extends LongCallOpts {
 
 type FileType = 'F32' | 'F16' | 'Q8_0' | 'Q4_0';
 
-/** Writes the file; it appears under its name only when it is whole. */
-export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): Promise<{ bytes: number; notes: string[] }> {
-  const fileType = opts.target.slice('gguf:'.length).toUpperCase() as FileType;
-  const optional = async (file: string) => ((await exists(join(opts.folder, file))) ? readJson(join(opts.folder, file)) : undefined);
+/** One tensor of the file and the tensors of the checkpoint that go into it: one, or the experts of a stack in order. */
+interface Placed {
+  name: string;
+  shape: number[];
+  type: FileType;
+  sources: string[];
+  permuteHeads?: number;
+}
+
+/** What the file will hold, in order, its metadata, and what has no place in it. */
+export async function planGguf(
+  checkpoint: Checkpoint,
+  { folder, target, name }: Pick<ExportGgufOpts, 'folder' | 'target' | 'name'>,
+): Promise<{ metadata: GgufEntry[]; tensors: Placed[]; notes: string[] }> {
+  const fileType = target.slice('gguf:'.length).toUpperCase() as FileType;
+  const optional = async (file: string) => ((await exists(join(folder, file))) ? readJson(join(folder, file)) : undefined);
   const tokenizer = await optional('tokenizer.json');
   if (!tokenizer) {
     throw new LmqError('file/missing', 'GGUF needs the tokenizer', {
       op: 'export',
-      file: join(opts.folder, 'tokenizer.json'),
+      file: join(folder, 'tokenizer.json'),
       hint: 'Add it to the model folder, or export to lmq.',
     });
   }
   const { metadata, place } = ggufLlama({
-    config: await readJson(join(opts.folder, 'config.json')),
+    config: await readJson(join(folder, 'config.json')),
     tokenizer,
     tokenizerConfig: await optional('tokenizer_config.json'),
     generationConfig: await optional('generation_config.json'),
     fileType,
-    name: opts.name,
+    name,
   });
+  const notes: string[] = [];
+  const tensors: Placed[] = [];
+  const stacks = new Map<string, Placed>();
+  for (const [source, info] of checkpoint.tensors) {
+    const to = place(source);
+    if (!to) {
+      notes.push(`${source} is not written: GGUF has no place for it (tied or unused)`);
+    } else if ('stack' in to) {
+      const placed = stacks.get(to.stack) ?? { name: to.stack, shape: info.shape, type: typeOf(info.format, fileType), sources: [] };
+      placed.sources[to.expert] = source;
+      stacks.set(to.stack, placed);
+    } else {
+      const type = ggufNeedsF32(to.name, info.shape) ? 'F32' : typeOf(info.format, fileType);
+      tensors.push({
+        name: to.name,
+        shape: info.shape,
+        type,
+        sources: [source],
+        ...(to.permuteHeads && { permuteHeads: to.permuteHeads }),
+      });
+    }
+  }
+  for (const s of stacks.values()) tensors.push({ ...s, shape: [s.sources.length, ...s.shape] });
+  return { metadata, tensors, notes };
+}
 
+/** Bytes of a tensor's data. */
+export function ggufBytesOf({ shape, type }: Pick<Placed, 'shape' | 'type'>): number {
+  const n = shape.reduce((a, b) => a * b, 1);
+  if (type === 'F32') return 4 * n;
+  if (type === 'F16') return 2 * n;
+  const { blockSize, blockBytes } = BLOCK_TYPES[type];
+  return (n / blockSize) * blockBytes;
+}
+
+/** Writes the file; it appears under its name only when it is whole. */
+export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): Promise<{ bytes: number; notes: string[] }> {
+  const { metadata, tensors, notes } = await planGguf(checkpoint, opts);
   const done = createPhase('write', checkpoint.tensors.size, 'tensors', opts);
   let written = 0;
-  const notes: string[] = [];
-  const single: TensorToWrite[] = [];
-  const stacks = new Map<string, string[]>();
-  for (const [name, info] of checkpoint.tensors) {
-    const to = place(name);
-    if (!to) {
-      notes.push(`${name} is not written: GGUF has no place for it (tied or unused)`);
-      continue;
-    }
-    if ('stack' in to) {
-      const experts = stacks.get(to.stack) ?? [];
-      experts[to.expert] = name;
-      stacks.set(to.stack, experts);
-      continue;
-    }
-    const dtype = ggufNeedsF32(to.name, info.shape) ? 'F32' : typeOf(info.format, fileType);
-    single.push({
-      name: to.name,
-      shape: info.shape,
-      dtype,
-      bytes: async () => {
-        const t = await checkpoint.read(name);
-        const bytes = encode(to.permuteHeads ? selectRows(t, permutedRows(t.shape[0], to.permuteHeads)) : t, dtype, name);
-        done(++written, name);
-        return bytes;
-      },
-    });
-  }
-  for (const [name, experts] of stacks) {
-    const first = checkpoint.tensors.get(experts[0]!)!;
-    const dtype = typeOf(first.format, fileType);
-    single.push({
-      name,
-      shape: [experts.length, ...first.shape],
-      dtype,
-      bytes: async () => {
-        const parts: Uint8Array[] = [];
-        for (const expert of experts) {
-          parts.push(encode(await checkpoint.read(expert), dtype, expert));
-          done(++written, expert);
-        }
-        return concat(parts);
-      },
-    });
-  }
-  let bytes = 0;
-  const counted = single.map((t) => ({
-    ...t,
+  const encoded = tensors.map(({ name, shape, type, sources, permuteHeads }) => ({
+    name,
+    shape,
+    dtype: type,
     bytes: async () => {
-      const b = await t.bytes();
-      bytes += b.length;
-      return b;
+      const parts: Uint8Array[] = [];
+      for (const source of sources) {
+        const t = await checkpoint.read(source);
+        parts.push(encode(permuteHeads ? selectRows(t, permutedRows(t.shape[0], permuteHeads)) : t, type, source));
+        done(++written, source);
+      }
+      return parts.length === 1 ? parts[0]! : concat(parts);
     },
   }));
-  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: counted }), { force: opts.force, signal: opts.signal });
-  return { bytes, notes };
+  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), { force: opts.force, signal: opts.signal });
+  return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), notes };
 }
 
 /** Quantized linears take the file's block type, other matrices the file's float type (F16 beside block types). */

@@ -4,6 +4,7 @@
  * source, and appears under its name only whole.
  * @module
  */
+import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { type Backend, isLmqError, LmqError, type LongCallOpts } from '@lmq/tensor';
 import type { LayerReport, Recipe } from '../api.js';
@@ -67,6 +68,13 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       op: 'quantize',
       file: opts.output,
       hint: 'Choose another name, or replace it with --force.',
+    });
+  }
+  if ((await exists(output)) && (await stat(output)).isDirectory() !== (recipe.export === 'lmq')) {
+    throw new LmqError('file/exists', recipe.export === 'lmq' ? 'a file has this name' : 'a folder has this name', {
+      op: 'quantize',
+      file: opts.output,
+      hint: 'Choose another name.',
     });
   }
   if (!(await exists(dirname(output)))) {

@@ -1,0 +1,40 @@
+// What `lmq estimate` promises: the size exactly, and an upper bound of memory that is not far off. (Its seconds are compared by hand: tests
+// that measure time fail on busy machines.)
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { listing, lmq, scratch } from './_lmq.js';
+
+const dir = scratch();
+async function ok(...args: string[]) {
+  const r = await lmq([...args, '--json', '--quiet']);
+  expect({ code: r.code, stderr: r.stderr }).toEqual({ code: 0, stderr: '' });
+  return r.json() as unknown as Record<string, number>;
+}
+
+describe('estimate', () => {
+  it.each([
+    ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '8']],
+    ['lmq-nano', ['--bits', '3', '--group-size', '32', '--act-order', '--samples', '4']],
+    ['lmq-nano', ['--method', 'rtn', '--bits', '5', '--symmetric', '--scale-format', 'fp32', '--skip', '*down_proj']],
+    ['lmq-nano', ['--method', 'none']],
+    ['lmq-nano', ['--method', 'rtn', '--export', 'gguf:q8_0']],
+    ['lmq-nano-moe', ['--method', 'rtn', '--export', 'gguf:q4_0']],
+    ['lmq-nano-moe', ['--method', 'gptq', '--bits', '4', '--samples', '4', '--export', 'gguf:f32']],
+  ])('%s %j', async (model, flags) => {
+    const out = join(dir, `${Math.abs([...JSON.stringify([model, flags])].reduce((h, c) => (h * 31 + c.charCodeAt(0)) | 0, 0))}`);
+    const estimate = await ok('estimate', model, ...flags);
+    const real = await ok('quantize', model, '-o', out, ...flags);
+    expect(estimate.outputBytes).toBe(real.bytes);
+    expect(estimate.bitsPerWeight).toBeCloseTo(real.bitsPerWeight!, 12);
+    expect(estimate.peakRss).toBeGreaterThanOrEqual(real.peakRss!);
+    expect(estimate.peakRss).toBeLessThanOrEqual(1.5 * real.peakRss!);
+    expect(estimate.seconds).toBeGreaterThan(0);
+  });
+
+  it('quantize --dry-run prints the same and writes nothing', async () => {
+    const before = listing(dir);
+    const dry = await ok('quantize', 'lmq-nano', '-o', join(dir, 'dry'), '--bits', '3', '--samples', '4', '--dry-run');
+    expect(dry.outputBytes).toBe((await ok('estimate', 'lmq-nano', '--bits', '3', '--samples', '4')).outputBytes);
+    expect(listing(dir)).toEqual(before);
+  });
+});

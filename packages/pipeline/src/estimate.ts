@@ -1,0 +1,172 @@
+/**
+ * What a recipe will cost, before any work: the size of the output (exact), processor seconds, and peak memory (an upper bound).
+ *
+ * Seconds count the multiply-adds of the real work and divide by rates measured on this backend now. Memory adds up what lives at the same
+ * time in each phase. Both are compared with real runs in test/estimate.test.ts.
+ * @module
+ */
+import type { Architecture } from '@lmq/model';
+import { type Backend, createRng, matrix } from '@lmq/tensor';
+import type { Stage } from './api.js';
+import type { PlannedSite } from './plan.js';
+
+/** Operations per second of a backend. */
+export interface Rates {
+  /** Multiply-adds counted as two, in matrix products. */
+  gemm: number;
+  /** Multiply-adds of attention scores and mixing counted as two, softmax included in the time. */
+  attention: number;
+  /** T n² operations of an X^T X update. */
+  syrk: number;
+  /** out in² operations of an OBS sweep with its trailing updates. */
+  sweep: number;
+  /** n³ / 3 each of Cholesky and triangular inverse. */
+  factor: number;
+  /** Weights rounded and packed in plain JavaScript. */
+  round: number;
+}
+
+export interface EstimateStep {
+  step: string;
+  seconds: number;
+}
+
+/** What the windows of calibration look like. */
+export interface WindowSizes {
+  tokens: number;
+  longest: number;
+}
+
+/** Stored bytes of a linear once quantized. */
+export function affineBytes(out: number, width: number, s: Stage): number {
+  const groups = s.groupSize < 0 ? 1 : width / s.groupSize;
+  const codes = out * Math.ceil((width * s.bits) / 8);
+  const scales = out * groups * (s.scaleFormat === 'fp32' ? 4 : 2);
+  const zeros = s.symmetric ? 0 : Math.ceil((out * groups * s.bits) / 8);
+  const index = s.method === 'gptq' && s.actOrder && !s.staticGroups && groups > 1 ? 4 * width : 0;
+  return codes + scales + zeros + index;
+}
+
+/** Measures a backend for about a third of a second. */
+export async function measureRates(backend: Backend): Promise<Rates> {
+  const n = 256;
+  const rng = createRng(1);
+  const s = backend.scope();
+  try {
+    const a = s.upload(
+      matrix(
+        Float32Array.from({ length: n * n }, () => rng.normal()),
+        n,
+        n,
+      ),
+    );
+    const h = s.alloc(n, n);
+    const time = async (operations: number, work: () => void) => {
+      work();
+      let best = Number.POSITIVE_INFINITY;
+      const end = performance.now() + 60;
+      do {
+        const from = performance.now();
+        work();
+        best = Math.min(best, performance.now() - from);
+        await s.flush();
+      } while (performance.now() < end);
+      return operations / (best / 1000);
+    };
+    const out = s.alloc(n, n);
+    const gemm = await time(2 * n ** 3, () => s.gemm(a, a, { transposeB: true, out }));
+    const headDim = 32;
+    const attention = await time(2 * n * n * n, () => s.free(s.attention(a, a, a, { heads: n / headDim, kvHeads: n / headDim, headDim })));
+    const syrk = await time(n ** 3, () => s.syrk(h, a, { beta: 0 }));
+    const eye = s.upload(
+      matrix(
+        Float32Array.from({ length: n * n }, (_, i) => (i % (n + 1) === 0 ? 1 : 0)),
+        n,
+        n,
+      ),
+    );
+    const factor = await time((2 * n ** 3) / 3, () => {
+      const { factor: l } = s.cholesky(eye);
+      s.free(s.triangularInverse(l));
+      s.free(l);
+    });
+    const block = 128;
+    const grid = {
+      scales: s.upload(matrix(new Float32Array(n).fill(0.3), n, 1)),
+      zeroPoints: s.upload(matrix(new Float32Array(n).fill(8), n, 1)),
+      bits: 4,
+    };
+    const codes = s.alloc(n, block, 'u8');
+    const errors = s.alloc(n, block);
+    const w = s.copy(a);
+    const sweep = await time(n * block * block, () => s.obsSweep(w, eye, { start: 0, end: block, blockEnd: block, grid, codes, errors }));
+    return { gemm, attention, syrk, factor, sweep, round: 40e6 };
+  } finally {
+    s.dispose();
+  }
+}
+
+/** Processor seconds, phase by phase. */
+export function estimateSeconds(
+  a: Architecture,
+  planned: readonly PlannedSite[],
+  windows: WindowSizes,
+  rates: Rates,
+  outputBytes: number,
+): EstimateStep[] {
+  const calibrates = planned.some((p) => p.stage.method !== 'rtn');
+  const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0;
+  const steps: EstimateStep[] = [];
+  if (calibrates) {
+    const active = a.moe ? a.moe.topK : 1;
+    const projections = 2 * a.hidden * a.headDim * (a.heads + a.kvHeads);
+    const mlp = 3 * a.hidden * a.mlp.intermediate * active;
+    const scores = 2 * windows.longest * a.heads * a.headDim; // 2 products of 2 operations over half the window on average
+    const secondsPerToken = (2 * (projections + mlp)) / rates.gemm + scores / rates.attention;
+    const sets = planned.some((p) => p.stage.trueSequential) ? 4 : 1;
+    const passes = layers * sets + (layers - 1);
+    steps.push({ step: 'run the calibration windows through the blocks', seconds: passes * windows.tokens * secondsPerToken });
+    const inputs = new Map(planned.map((p) => [p.site.input, p]));
+    let updates = 0;
+    for (const p of inputs.values())
+      updates += p.in ** 2 * windows.tokens * (p.site.expert === undefined ? 1 : active / (a.moe?.experts ?? 1));
+    steps.push({ step: 'accumulate Hessians', seconds: updates / rates.syrk });
+  }
+  let quantize = 0;
+  for (const { stage, out, in: n } of planned) {
+    quantize += (out * n) / rates.round;
+    if (stage.method === 'rtn') continue;
+    const block = Math.min(stage.blockSize, n);
+    quantize +=
+      (2 * n ** 3) / 3 / rates.factor + (out * n * block) / rates.sweep + (out * n * n) / rates.gemm + (2 * 256 * n * n) / rates.gemm;
+  }
+  steps.push({ step: 'quantize', seconds: quantize });
+  steps.push({ step: 'read and write', seconds: outputBytes / 0.5e9 });
+  return steps;
+}
+
+/** Bytes that live at once on top of the process as it is, at most. */
+export function estimateMemory(
+  a: Architecture,
+  planned: readonly PlannedSite[],
+  windows: WindowSizes,
+  tensorBytes: ReadonlyMap<string, number>,
+): number {
+  const f32 = 4;
+  const calibrates = planned.some((p) => p.stage.method !== 'rtn');
+  const blockBytes = (layer: number) => a.sites.reduce((sum, s) => sum + (s.layer === layer ? (tensorBytes.get(s.tensor) ?? 0) : 0), 0);
+  const block = Math.max(0, ...Array.from({ length: a.layers }, (_, l) => blockBytes(l)));
+  const inputs = new Map(planned.map((p) => [p.site.input, p]));
+  const hessians = (layer: number) => [...inputs.values()].reduce((sum, p) => sum + (p.site.layer === layer ? 2 * p.in ** 2 * f32 : 0), 0);
+  const hessian = calibrates ? Math.max(0, ...Array.from({ length: a.layers }, (_, l) => hessians(l))) : 0;
+  const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate;
+  const activations = calibrates ? windows.longest * width * f32 : 0;
+  let work = 0; // the largest linear: decoded weights, codes, packed result; for GPTQ also H on both sides, its factor and inverse
+  for (const { stage, out, in: n } of planned) {
+    const weights = out * n * (stage.method === 'rtn' ? 6 * f32 : 5 * f32); // with what waits for the garbage collector
+    work = Math.max(work, weights + (stage.method === 'rtn' ? 0 : 7 * n * n * f32));
+  }
+  const embedding = calibrates ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
+  const write = 3 * Math.max(0, ...tensorBytes.values());
+  return Math.max(2 * block + hessian + Math.max(activations, work), embedding, write);
+}
