@@ -23,7 +23,7 @@ const LAYERS = {
 /** Third-party run-time dependencies, by package. */
 const THIRD_PARTY = {
   tensor: ['ndarray', '@types/ndarray'],
-  model: ['@huggingface/tokenizers'],
+  model: ['@huggingface/tokenizers', '@huggingface/jinja'],
   cli: ['commander', 'picocolors'],
 };
 /** Sources that may import node:*. */

@@ -1,37 +1,31 @@
-// Packs every package as it would be published and checks the tarball: publint (the manifest and the files agree), "are the types wrong"
-// (each entry resolves with its types from CommonJS and ES modules), and that no workspace: range is left.
+// Packs every package as it would be published and checks the tarballs: publint (the manifest and the files agree), "are the types wrong"
+// (each entry resolves with its types from CommonJS and ES modules), that no workspace: range is left, and that all of them install and
+// work in fresh projects (check-install.mjs). Folder names as arguments: only these, without the installation.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { checkInstall } from './check-install.mjs';
+import { bin, pack, run, runJobs } from './shared.mjs';
 
 const only = process.argv.slice(2);
 const out = mkdtempSync(join(tmpdir(), 'lmq-pack-'));
-const pnpm = ['--yes', 'pnpm@12.21.0'];
-const bin = (name) => join('node_modules', '.bin', name);
-let failed = 0;
 
-for (const folder of readdirSync('packages').sort()) {
-  if (only.length && !only.includes(folder)) continue;
-  const dir = join('packages', folder);
-  try {
-    execFileSync('npx', [...pnpm, '-C', dir, 'pack', '--pack-destination', out], { stdio: 'pipe' });
-    const tarball = join(
-      out,
-      readdirSync(out).find((f) => f.endsWith('.tgz')),
-    );
-    const manifest = execFileSync('tar', ['-xOzf', tarball, 'package/package.json'], { encoding: 'utf8' });
-    if (manifest.includes('workspace:')) throw new Error('the tarball still has a workspace: range');
-    execFileSync(bin('publint'), [tarball, '--strict'], { stdio: 'pipe' });
-    // node10 does not know "exports", so subpaths cannot resolve there; engines ask for Node 20
-    execFileSync(bin('attw'), [tarball, '--profile', 'node16', '--format', 'ascii'], { stdio: 'pipe' });
-    console.log(`${JSON.parse(manifest).name}: ${Math.round(readFileSync(tarball).length / 1024)} kB packed`);
-    rmSync(tarball);
-  } catch (e) {
-    failed++;
-    console.error(`${folder}: ${e.stdout ?? ''}${e.stderr ?? ''}${e.stdout || e.stderr ? '' : e.message}`);
-    for (const f of readdirSync(out)) rmSync(join(out, f));
-  }
+async function checkTarball({ manifest, tarball }) {
+  const packed = execFileSync('tar', ['-xOzf', tarball, 'package/package.json'], { encoding: 'utf8' });
+  if (packed.includes('workspace:')) throw new Error('the tarball still has a workspace: range');
+  await run(bin('publint'), [tarball, '--strict']);
+  // node10 does not know "exports", so subpaths cannot resolve there; engines ask for Node 20
+  await run(bin('attw'), [tarball, '--profile', 'node16', '--format', 'ascii']);
+  console.log(`${manifest.name}: ${Math.round(statSync(tarball).size / 1024)} kB packed`);
 }
-rmSync(out, { recursive: true });
-process.exit(failed ? 1 : 0);
+
+try {
+  const packed = pack(out);
+  const chosen = packed.filter((p) => !only.length || only.includes(p.folder));
+  let failed = await runJobs(chosen.map((p) => ({ name: p.folder, run: () => checkTarball(p) })));
+  if (!only.length) failed += await checkInstall(packed);
+  process.exitCode = failed ? 1 : 0;
+} finally {
+  rmSync(out, { recursive: true });
+}

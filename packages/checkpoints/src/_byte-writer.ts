@@ -10,6 +10,8 @@ export interface ByteWriter {
   f64(value: number): void;
   /** u64 length and UTF-8 bytes. */
   string(text: string): void;
+  /** Bytes as they are. */
+  raw(bytes: Uint8Array): void;
   /** Everything written so far. */
   bytes(): Uint8Array;
 }
@@ -50,6 +52,10 @@ export function createByteWriter(): ByteWriter {
     string(text) {
       const bytes = utf8.encode(text);
       integer(BigInt(bytes.length), 8);
+      const at = room(bytes.length);
+      buffer.set(bytes, at);
+    },
+    raw(bytes) {
       const at = room(bytes.length);
       buffer.set(bytes, at);
     },

@@ -41,7 +41,47 @@ const RESERVED = new Set(['__proto__', 'constructor', 'prototype']);
 
 /** True for names that would reach into a prototype if some later program put them into a plain object. */
 export function isReserved(name: string): boolean {
-  return RESERVED.has(name);
+  return (name.length === 9 || name.length === 11) && RESERVED.has(name); // by length first: almost no name is hashed
+}
+
+/**
+ * Zeros for data that is about to be read. Sparse files may hold tensors that no memory does.
+ * @throws LmqError `file/limit`
+ */
+export function allocate(length: number, facts: ErrorFacts): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    return fail('file/limit', 'there is no memory for that many bytes', {
+      ...facts,
+      found: `${length} bytes`,
+      hint: 'Read the tensor in parts, with `readBytes(name, from, to)`.',
+      cause,
+    });
+  }
+}
+
+/**
+ * The part `[from, to)` of a tensor of `bytes` bytes: where it begins and its length.
+ * @throws LmqError `argument/value` when it leaves the tensor
+ */
+export function partOf(bytes: number, from = 0, to = bytes, facts: ErrorFacts = {}): [begin: number, length: number] {
+  if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= bytes))
+    fail('argument/value', 'the range leaves the tensor', { ...facts, expected: `0 … ${bytes}`, found: `${from} … ${to}` });
+  return [from, to - from];
+}
+
+/** @throws LmqError `file/truncated` unless the range lies in the source */
+export function checkRange(source: { name: string; size: number }, offset: number, length: number): void {
+  if (Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0 && offset + length <= source.size) return;
+  throw new LmqError('file/truncated', 'the file ends too early', {
+    op: 'read',
+    file: source.name,
+    offset,
+    expected: `${length} bytes`,
+    found: `${Math.max(0, source.size - offset)} bytes`,
+    hint: 'Download the file again.',
+  });
 }
 
 /** The next multiple of `step` (a power of two or not) at or above `n`. */

@@ -5,6 +5,8 @@
 import type { FloatFormat } from '@lmq/tensor';
 
 export interface Dtype {
+  /** As files spell it. */
+  name: string;
   bits: number;
   /** What `TensorInfo.format` says. */
   format: string;
@@ -39,7 +41,7 @@ const TABLE: readonly (readonly [string, number, string, FloatFormat?])[] = [
 ];
 
 export const DTYPES: ReadonlyMap<string, Dtype> = new Map(
-  TABLE.map(([name, bits, format, float]) => [name, float ? { bits, format, float } : { bits, format }]),
+  TABLE.map(([name, bits, format, float]) => [name, float ? { name, bits, format, float } : { name, bits, format }]),
 );
 
 const RANKS = new Map(TABLE.map(([name], i) => [name, i]));

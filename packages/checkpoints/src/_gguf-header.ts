@@ -5,7 +5,7 @@
  * The header has no length word, so parsing starts on a first piece of the file and asks for more ({@link NeedMore}) when it runs out.
  * @module
  */
-import type { ErrorCode, ErrorFacts } from '@lmq/tensor';
+import { type ErrorCode, type ErrorFacts, printable } from '@lmq/tensor';
 import { countOf, fail, isReserved, MAX_DIM, mulSafe, roundUp } from './_checks.js';
 import { ARRAY_ID, isGgufKey, MAX_ARRAY_DEPTH, MAX_GGUF_RANK, MAX_KEY_BYTES, MAX_NAME_BYTES, VALUE_TYPES_BY_ID } from './_gguf-values.js';
 import type { GgufEntry, GgufValue } from './api.js';
@@ -20,6 +20,8 @@ export const GGUF_LIMITS = {
   tensors: 1_000_000,
   stringBytes: 16 * 2 ** 20,
   arrayItems: 16 * 2 ** 20,
+  /** Arrays inside arrays, all together: an empty one takes 12 bytes of the file, and twenty times that in memory. */
+  nestedArrays: 65_536,
   alignment: 2 ** 20,
 } as const;
 
@@ -64,6 +66,8 @@ interface Cursor {
   readonly view: DataView;
   readonly bytes: Uint8Array;
   wide: boolean;
+  /** Arrays inside arrays read so far. */
+  nested: number;
   fail(code: ErrorCode, what: string, facts?: ErrorFacts): never;
 }
 
@@ -77,6 +81,7 @@ function createCursor(bytes: Uint8Array, size: number, file: string): Cursor {
     view,
     bytes,
     wide: true,
+    nested: 0,
     fail: (code, what, facts = {}) => fail(code, what, { op: OP, file, offset: cursor.at, ...facts }),
     take(n, what) {
       const from = cursor.at;
@@ -160,12 +165,18 @@ function readArray(c: Cursor, key: string, depth: number): GgufValue {
     c.fail('file/limit', 'an array is too long', {
       offset: start,
       expected: `at most ${GGUF_LIMITS.arrayItems} items`,
-      found: n,
-      tensor: key,
+      found: `${n} in ${key}`,
     });
   if (id === ARRAY_ID) {
     if (depth >= MAX_ARRAY_DEPTH)
       c.fail('file/limit', 'arrays are nested too deep', { offset: start, expected: `at most ${MAX_ARRAY_DEPTH} levels` });
+    c.nested += n;
+    if (c.nested > GGUF_LIMITS.nestedArrays)
+      c.fail('file/limit', 'there are too many arrays inside arrays', {
+        offset: start,
+        expected: `at most ${GGUF_LIMITS.nestedArrays}`,
+        found: `${c.nested} in ${key}`,
+      });
     c.fits(n, c.wide ? 12 : 8, 'an array');
     const value: GgufValue[] = [];
     for (let i = 0; i < n; i++) value.push(readArray(c, key, depth + 1));
@@ -183,33 +194,43 @@ function readArray(c: Cursor, key: string, depth: number): GgufValue {
   return { type: `${type.name}[]`, value };
 }
 
-function readEntries(c: Cursor, count: number): Map<string, GgufEntry> {
+function readEntries(c: Cursor, count: number): { entries: Map<string, GgufEntry>; alignmentAt: number } {
   const entries = new Map<string, GgufEntry>();
+  let alignmentAt = 0;
   for (let i = 0; i < count; i++) {
     const start = c.at;
     const key = c.string('a key', MAX_KEY_BYTES);
     if (!isGgufKey(key)) c.fail('file/format', 'not a key', { offset: start, expected: 'printable ASCII', found: key });
     if (isReserved(key)) c.fail('file/format', 'a key is a reserved name', { offset: start, found: key });
     if (entries.has(key)) c.fail('file/format', 'a key appears twice', { offset: start, found: key });
+    if (key === 'general.alignment') alignmentAt = start;
     const typeAt = c.at;
-    const id = c.u32(key);
-    if (id === ARRAY_ID) entries.set(key, { key, ...readArray(c, key, 1) });
-    else {
+    const shown = printable(key); // keys of thousands of characters are legal, but no help in a message
+    const id = c.u32(shown);
+    if (id === ARRAY_ID) {
+      const { type, value } = readArray(c, shown, 1);
+      entries.set(key, { key, type, value });
+    } else {
       const type = VALUE_TYPES_BY_ID.get(id);
-      if (!type) return c.fail('file/format', 'unknown type of a value', { offset: typeAt, found: `${key}: ${id}` });
-      entries.set(key, { key, type: type.name, value: readScalar(c, type.name, key) });
+      if (!type)
+        return c.fail('file/format', 'unknown type of a value', { offset: typeAt, expected: '0 … 12', found: `${id} of ${shown}` });
+      entries.set(key, { key, type: type.name, value: readScalar(c, type.name, shown) });
     }
   }
-  return entries;
+  return { entries, alignmentAt };
 }
 
-function alignmentOf(c: Cursor, entries: Map<string, GgufEntry>): number {
+function alignmentOf(c: Cursor, entries: Map<string, GgufEntry>, offset: number): number {
   const entry = entries.get('general.alignment');
   if (!entry) return 32;
   const { type, value } = entry;
   const ok = type === 'u32' && typeof value === 'number' && value >= 8 && value <= GGUF_LIMITS.alignment && (value & (value - 1)) === 0;
   if (!ok)
-    c.fail('file/format', 'general.alignment cannot be used', { expected: 'a u32 power of two of at least 8', found: `${type} ${value}` });
+    c.fail('file/format', 'general.alignment cannot be used', {
+      offset,
+      expected: `a u32 power of two from 8 to ${GGUF_LIMITS.alignment}`,
+      found: `${type} ${value}`,
+    });
   return value as number;
 }
 
@@ -274,23 +295,24 @@ export function parseGgufHeader(bytes: Uint8Array, size: number, file: string): 
   if (entryCount > GGUF_LIMITS.keyValues)
     c.fail('file/limit', 'there are too many keys', { offset: 8 + word, expected: `at most ${GGUF_LIMITS.keyValues}`, found: entryCount });
   c.fits(entryCount, word + 1 + 4 + 1, 'its keys');
-  const entries = readEntries(c, entryCount);
-  const alignment = alignmentOf(c, entries);
+  const { entries, alignmentAt } = readEntries(c, entryCount);
+  const alignment = alignmentOf(c, entries, alignmentAt);
 
   c.fits(tensorCount, word + 1 + 4 + 4 + 8, 'its tensors');
   const tensors = new Map<string, GgufTensorEntry>();
   let next = 0;
   let dataEnd = 0;
   for (let i = 0; i < tensorCount; i++) {
+    const at = c.at;
     const { name, entry } = readTensor(c, tensors, next);
     tensors.set(name, entry);
     dataEnd = entry.start + entry.bytes;
     next = roundUp(dataEnd, alignment);
-    if (!Number.isSafeInteger(next)) c.fail('file/limit', 'the tensors are too large', { tensor: name });
+    if (!Number.isSafeInteger(next)) c.fail('file/limit', 'the tensors are too large', { offset: at, tensor: name });
   }
   const dataStart = roundUp(c.at, alignment);
   checkEnd(c, tensors, dataStart, dataEnd, alignment);
-  for (const t of tensors.values()) t.start += dataStart;
+  for (const t of tensors.values()) t.start = Math.min(t.start + dataStart, size); // an empty one may begin behind the end: padding is missing
   return { version, alignment, entries: [...entries.values()], tensors };
 }
 

@@ -32,8 +32,11 @@ const ESCAPES = new Map<number, string>([
 export interface JsonReader {
   /** Byte in the file of the next value. */
   position(): number;
-  /** Reads an object; the callback must read each value. Duplicate and reserved keys are errors. */
-  object(onEntry: (key: string, at: number) => void): void;
+  /**
+   * Reads an object; the callback must read each value. Duplicate and reserved keys are errors.
+   * @param known tells which keys came before, where the caller keeps them anyway; a large object then costs no second table
+   */
+  object(onEntry: (key: string, at: number) => void, known?: (key: string) => boolean): void;
   /** Reads an array; the callback must read each item. */
   array(onItem: (index: number) => void): void;
   string(): string;
@@ -41,6 +44,10 @@ export interface JsonReader {
   count(): number;
   /** Any value. Objects have no prototype; integers beyond 2^53 are errors. */
   value(): unknown;
+  /** Moves on past exactly these ASCII characters, white space not skipped; false, and nothing moved, when something else is there. */
+  literal(text: string): boolean;
+  /** Back to a `position` of this document, outside of all objects and arrays entered since. */
+  rewind(position: number): void;
   /** Nothing but white space may follow. */
   end(): void;
   /** Throws `file/format` at the current byte. */
@@ -63,6 +70,7 @@ function asciiText(bytes: Uint8Array): string | undefined {
 /** Starts at the first byte of a JSON document. */
 export function createJsonReader(bytes: Uint8Array, { op, file, base = 0 }: JsonReaderOpts): JsonReader {
   const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  const { length } = bytes;
   let at = 0;
   let depth = 0;
 
@@ -126,18 +134,21 @@ export function createJsonReader(bytes: Uint8Array, { op, file, base = 0 }: Json
     let from = at;
     let text = '';
     for (;;) {
-      const c = bytes[at];
-      if (c === undefined) return bad('a string does not end');
-      if (c === QUOTE) {
-        text += from === at ? '' : decode(from, at);
+      let c = 0;
+      while (at < length) {
+        c = bytes[at]!;
+        if (c === QUOTE || c === BACKSLASH || c < 0x20) break;
         at++;
-        return text;
       }
-      if (c < 0x20) bad('a control character in a string');
-      if (c === BACKSLASH) {
-        text += decode(from, at) + escaped();
-        from = at;
-      } else at++;
+      if (at >= length) return bad('a string does not end');
+      if (c === QUOTE) {
+        const tail = from === at ? '' : decode(from, at);
+        at++;
+        return text === '' ? tail : text + tail;
+      }
+      if (c !== BACKSLASH) bad('a control character in a string');
+      text += decode(from, at) + escaped();
+      from = at;
     }
   };
   const digits = (): number => {
@@ -175,6 +186,15 @@ export function createJsonReader(bytes: Uint8Array, { op, file, base = 0 }: Json
     return n;
   };
   const count = (): number => {
+    // headers are full of short counts: 15 digits and less are exact, and need no text
+    skipSpace();
+    const from = at;
+    let quick = 0;
+    while (at - from < 16 && bytes[at]! >= 0x30 && bytes[at]! <= 0x39) quick = quick * 10 + bytes[at++]! - 0x30;
+    const next = bytes[at];
+    const whole = next === COMMA || next === CLOSE_BRACKET || next === CLOSE_BRACE || next === 0x20;
+    if (whole && at > from && at - from < 16 && (bytes[from] !== 0x30 || at === from + 1)) return quick;
+    at = from; // rare or wrong: read it again, carefully
     const { text, integer, start } = numeral();
     const n = Number(text);
     if (!integer || text.startsWith('-') || !Number.isSafeInteger(n))
@@ -185,19 +205,21 @@ export function createJsonReader(bytes: Uint8Array, { op, file, base = 0 }: Json
     if (++depth > MAX_DEPTH)
       fail('file/limit', 'the JSON is nested too deep', { op, file, offset: base + at, expected: `at most ${MAX_DEPTH}` });
   };
-  const object = (onEntry: (key: string, at: number) => void): void => {
+  const object = (onEntry: (key: string, at: number) => void, known?: (key: string) => boolean): void => {
     expect(OPEN_BRACE, 'an object');
     enter();
-    const seen = new Set<string>();
+    const few: string[] = []; // most objects have a handful of keys, for which a set costs more than it saves
+    let many: Set<string> | undefined;
     if (peek() === CLOSE_BRACE) at++;
     else {
       for (;;) {
         skipSpace();
         const start = base + at;
         const key = string();
-        if (seen.has(key)) bad('a key appears twice', { offset: start, found: key });
+        if (known ? known(key) : many ? many.has(key) : few.includes(key)) bad('a key appears twice', { offset: start, found: key });
         if (isReserved(key)) bad('a key is a reserved name', { offset: start, found: key });
-        seen.add(key);
+        if (many) many.add(key);
+        else if (!known && few.push(key) > 8) many = new Set(few);
         expect(COLON, 'a colon');
         onEntry(key, start);
         if (peek() === COMMA) {
@@ -269,6 +291,14 @@ export function createJsonReader(bytes: Uint8Array, { op, file, base = 0 }: Json
     string,
     count,
     value,
+    literal(text) {
+      for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
+      at += text.length;
+      return true;
+    },
+    rewind(position) {
+      at = position - base;
+    },
     end() {
       skipSpace();
       if (at < bytes.length) bad('something follows the JSON', { found: shown() });

@@ -78,8 +78,8 @@ export interface GgufFile extends Checkpoint {
   readonly alignment: number;
   /** Key-values in file order, typed. */
   readonly entries: readonly GgufEntry[];
-  /** Stored bytes of a tensor of any type. @throws LmqError `model/missing` */
-  readBytes(name: string): Promise<Uint8Array>;
+  /** Stored bytes `[from, to)` of a tensor of any type; all of them by default. @throws LmqError `model/missing`, `argument/value` */
+  readBytes(name: string, from?: number, to?: number): Promise<Uint8Array>;
 }
 
 /** A tensor to write: bytes are asked for when their turn comes, so that only one tensor is in memory. */

@@ -6,6 +6,7 @@
 import { LmqError } from '@lmq/tensor';
 import { type ByteWriter, createByteWriter } from './_byte-writer.js';
 import { countOf, fail, isReserved, MAX_DIM, mulSafe, roundUp } from './_checks.js';
+import { bytesOf } from './_floats.js';
 import { GGUF_LIMITS } from './_gguf-header.js';
 import { ARRAY_ID, isGgufKey, MAX_ARRAY_DEPTH, MAX_GGUF_RANK, MAX_NAME_BYTES, VALUE_TYPES, type ValueType } from './_gguf-values.js';
 import type { ByteSink, GgufEntry, GgufValue, TensorToWrite } from './api.js';
@@ -63,7 +64,9 @@ function writeArray(w: ByteWriter, { type, value }: GgufValue, key: string, dept
   if (!item) throw badType(key, type);
   w.integer(BigInt(item.id), 4);
   w.integer(BigInt(items.length), 8);
-  for (let i = 0; i < items.length; i++) writeScalar(w, item, items[i], key);
+  // as memory, where it has the type: one by one, a signalling NaN would come out as a quiet one
+  if (ArrayBuffer.isView(items) && items.constructor === item.array) w.raw(bytesOf(items));
+  else for (let i = 0; i < items.length; i++) writeScalar(w, item, items[i], key);
 }
 
 function writeEntry(w: ByteWriter, entry: GgufEntry): void {

@@ -2,8 +2,9 @@
  * Reading GGUF, versions 1 to 3, little-endian: the header in growing pieces, then tensors by range.
  * @module
  */
-import type { CompressedTensor, FloatFormat } from '@lmq/tensor';
-import { asMatrix, fail, missingTensor } from './_checks.js';
+import { BLOCK_TYPES } from '@lmq/formats';
+import type { BlockType, CompressedTensor, FloatFormat } from '@lmq/tensor';
+import { asMatrix, fail, missingTensor, partOf } from './_checks.js';
 import { denseOf } from './_floats.js';
 import { GGUF_LIMITS, type GgufHeader, type GgufTensorEntry, NeedMore, parseGgufHeader } from './_gguf-header.js';
 import type { ByteSource, GgufFile, GgufValue, TensorInfo } from './api.js';
@@ -22,15 +23,20 @@ const INTEGERS = new Map([
   ['F64', 'fp64'],
 ]);
 
-async function readHeader(source: ByteSource): Promise<GgufHeader> {
-  let length = Math.min(source.size, FIRST_PIECE);
+export interface OpenGgufOpts {
+  /** Largest header accepted, in bytes. Default and most: 536 870 912. */
+  maxHeaderBytes?: number;
+}
+
+async function readHeader(source: ByteSource, most: number): Promise<GgufHeader> {
+  const limit = Math.min(source.size, most);
+  let length = Math.min(limit, FIRST_PIECE);
   for (;;) {
     const bytes = await source.read(0, length);
     try {
       return parseGgufHeader(bytes, source.size, source.name);
     } catch (e) {
       if (!(e instanceof NeedMore)) throw e;
-      const limit = Math.min(source.size, GGUF_LIMITS.headerBytes);
       if (e.bytes > limit) {
         const facts = { op: 'openGguf', file: source.name, offset: length, expected: `at most ${limit} bytes` };
         fail('file/limit', 'the header is too long', facts);
@@ -39,6 +45,9 @@ async function readHeader(source: ByteSource): Promise<GgufHeader> {
     }
   }
 }
+
+/** Whether lmq keeps and computes with blocks of this type. */
+const isBlockType = (name: string): name is BlockType => Object.hasOwn(BLOCK_TYPES, name);
 
 /** A value without its types: nested arrays become plain nested arrays. */
 function untyped(v: GgufValue): unknown {
@@ -50,8 +59,8 @@ function untyped(v: GgufValue): unknown {
  * booleans, arrays of numbers as typed arrays. The source stays the caller's when this throws.
  * @throws LmqError `file/truncated` when the file ends early, `file/limit` when it asks for too much, `file/format` otherwise
  */
-export async function openGguf(source: ByteSource): Promise<GgufFile> {
-  const header = await readHeader(source);
+export async function openGguf(source: ByteSource, opts: OpenGgufOpts = {}): Promise<GgufFile> {
+  const header = await readHeader(source, Math.min(opts.maxHeaderBytes ?? GGUF_LIMITS.headerBytes, GGUF_LIMITS.headerBytes));
   const file = source.name;
   const tensors = new Map<string, TensorInfo>();
   for (const [name, t] of header.tensors) {
@@ -59,7 +68,7 @@ export async function openGguf(source: ByteSource): Promise<GgufFile> {
     tensors.set(name, { name, shape: t.shape, format, bytes: t.bytes, file });
   }
   const entry = (name: string, op: string): GgufTensorEntry => header.tensors.get(name) ?? missingTensor(name, file, op);
-  const bytesFor = (t: GgufTensorEntry) => source.read(t.start, t.bytes);
+  const bytesFor = (t: GgufTensorEntry, from = 0, length = t.bytes) => source.read(t.start + from, length);
   return {
     format: 'gguf',
     version: header.version,
@@ -67,14 +76,18 @@ export async function openGguf(source: ByteSource): Promise<GgufFile> {
     entries: header.entries,
     tensors,
     metadata: new Map(header.entries.map((e) => [e.key, untyped(e)])),
-    readBytes: async (name) => bytesFor(entry(name, 'readBytes')),
+    async readBytes(name, from, to) {
+      const t = entry(name, 'readBytes');
+      const [begin, length] = partOf(t.bytes, from, to, { op: 'readBytes', file, tensor: name });
+      return bytesFor(t, begin, length);
+    },
     async read(name): Promise<CompressedTensor> {
       const t = entry(name, 'read');
       const type = t.type.name;
       const float = FLOATS.get(type);
       if (float) return denseOf(await bytesFor(t), float, t.shape);
-      if (type === 'Q4_0' || type === 'Q8_0') return { kind: 'blocks', shape: asMatrix(t.shape), type, data: await bytesFor(t) };
-      const hint = 'lmq computes with F32, F16, BF16, Q4_0 and Q8_0; get the model in one of these.';
+      if (isBlockType(type)) return { kind: 'blocks', shape: asMatrix(t.shape), type, data: await bytesFor(t) };
+      const hint = `lmq computes with ${[...FLOATS.keys(), ...Object.keys(BLOCK_TYPES)].join(', ')}; get the model in one of these.`;
       return fail('model/unsupported', `the GGUF type ${type} is not one lmq computes with`, {
         op: 'read',
         file,

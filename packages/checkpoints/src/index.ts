@@ -10,3 +10,4 @@ export * from './safetensors.js';
 export * from './safetensors-write.js';
 export * from './sharded.js';
 export * from './sources.js';
+export * from './url-source.js';

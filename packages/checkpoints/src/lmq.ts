@@ -4,7 +4,7 @@
  * @module
  */
 import { layoutName, validate } from '@lmq/formats';
-import { isLmqError, LmqError } from '@lmq/tensor';
+import { isLmqError, LmqError, printable } from '@lmq/tensor';
 import { asMatrix, countOf, fail, MAX_DIM, MAX_RANK, missingTensor } from './_checks.js';
 import { parseJson } from './_json.js';
 import { type LayoutPlan, planLayout, skeleton } from './_lmq-layouts.js';
@@ -102,7 +102,12 @@ export function openLmq(manifestText: string, physical: SafetensorsFile, manifes
       const want = `${claim.dtype} [${claim.shape.join(', ')}]`;
       const has = `${physical.dtype(claim.name)} [${found.shape.join(', ')}]`;
       if (want !== has)
-        fail('file/format', `${claim.name} is not what the layout needs`, { ...where, file: found.file, expected: want, found: has });
+        fail('file/format', `a part of a tensor (${printable(claim.name)}) is not what the layout needs`, {
+          ...where,
+          file: found.file,
+          expected: want,
+          found: has,
+        });
       bytes += found.bytes;
       holder = found.file;
     }

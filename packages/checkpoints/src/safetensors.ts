@@ -4,7 +4,7 @@
  * @module
  */
 
-import { fail, missingTensor } from './_checks.js';
+import { fail, missingTensor, partOf } from './_checks.js';
 import { DTYPES } from './_dtypes.js';
 import { denseOf } from './_floats.js';
 import { type HeaderEntry, MAX_HEADER_BYTES, parseSafetensorsHeader } from './_safetensors-header.js';
@@ -58,18 +58,10 @@ export async function openSafetensors(source: ByteSource, opts: OpenSafetensorsO
     tensors.set(name, { name, shape: e.shape, format: DTYPES.get(e.dtype)!.format, bytes: e.end - e.begin, file });
   }
   const entry = (name: string, op: string): HeaderEntry => header.entries.get(name) ?? missingTensor(name, file, op);
-  const readBytes = async (name: string, from = 0, to?: number): Promise<Uint8Array> => {
+  const readBytes = async (name: string, from?: number, to?: number): Promise<Uint8Array> => {
     const e = entry(name, 'readBytes');
-    const end = to ?? e.end - e.begin;
-    if (!(Number.isInteger(from) && Number.isInteger(end) && from >= 0 && from <= end && end <= e.end - e.begin)) {
-      fail('argument/value', 'the range leaves the tensor', {
-        op: 'readBytes',
-        tensor: name,
-        expected: `0 … ${e.end - e.begin}`,
-        found: `${from} … ${end}`,
-      });
-    }
-    return source.read(dataStart + e.begin + from, end - from);
+    const [begin, length] = partOf(e.end - e.begin, from, to, { op: 'readBytes', file, tensor: name });
+    return source.read(dataStart + e.begin + begin, length);
   };
   return {
     format: 'safetensors',

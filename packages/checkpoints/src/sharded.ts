@@ -92,7 +92,8 @@ export async function openSharded(
   const index = parseShardIndex(indexText, indexName);
   const shards = new Map<string, SafetensorsFile>();
   const close = async () => {
-    for (const shard of shards.values()) await shard.close();
+    const ends = await Promise.allSettled([...shards.values()].map((shard) => shard.close())); // all of them, also when one fails
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
   };
   try {
     for (const file of index.files) {
@@ -104,13 +105,13 @@ export async function openSharded(
       try {
         shards.set(file, await openSafetensors(source));
       } catch (e) {
-        await source.close();
+        await source.close().catch(() => {});
         throw e;
       }
     }
     return join(index, indexName, shards, close);
   } catch (e) {
-    await close();
+    await close().catch(() => {});
     throw e;
   }
 }

@@ -1,21 +1,11 @@
 /**
- * Byte sources that work everywhere: memory and Blobs (a browser's files among them). Files on disk: `@lmq/checkpoints/node`.
+ * Byte sources that work everywhere: memory and Blobs (a browser's files among them). Files on disk: `@lmq/checkpoints/node`; files on a
+ * server: `url-source.ts`.
  * @module
  */
 import { LmqError } from '@lmq/tensor';
+import { checkRange } from './_checks.js';
 import type { ByteSink, ByteSource } from './api.js';
-
-function checkRange(source: { name: string; size: number }, offset: number, length: number): void {
-  if (Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0 && offset + length <= source.size) return;
-  throw new LmqError('file/truncated', 'the file ends too early', {
-    op: 'read',
-    file: source.name,
-    offset,
-    expected: `${length} bytes`,
-    found: `${Math.max(0, source.size - offset)} bytes`,
-    hint: 'Download the file again.',
-  });
-}
 
 /** Bytes in memory. Reads are copies: what is read may be changed. */
 export function memorySource(bytes: Uint8Array, name: string): ByteSource {
@@ -38,11 +28,22 @@ export function blobSource(blob: Blob, name: string): ByteSource {
     size: blob.size,
     async read(offset, length) {
       checkRange(source, offset, length);
+      let bytes: Uint8Array;
       try {
-        return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
+        bytes = new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
       } catch (cause) {
         throw new LmqError('file/io', 'the file cannot be read', { op: 'read', file: name, offset, hint: 'Choose the file again.', cause });
       }
+      if (bytes.byteLength !== length)
+        throw new LmqError('file/truncated', 'the file ends too early', {
+          op: 'read',
+          file: name,
+          offset,
+          expected: `${length} bytes`,
+          found: `${bytes.byteLength} bytes`,
+          hint: 'Choose the file again.',
+        });
+      return bytes;
     },
     async close() {},
   };

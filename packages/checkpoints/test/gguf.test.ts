@@ -1,3 +1,4 @@
+import { BLOCK_TYPES } from '@lmq/formats';
 import { createRng } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import type { GgufEntry, TensorToWrite } from '../src/api.js';
@@ -109,6 +110,13 @@ describe('writeGguf and openGguf', () => {
     expect(await file.read('brain')).toEqual({ kind: 'dense', shape: [1, 2], format: 'bf16', data: Uint16Array.of(0x3f80, 0xc000) });
     await expectFailure(() => file.read('k'), 'model/unsupported', { tensor: 'k', found: 'Q4_K' });
     await expectFailure(() => file.read('nothing'), 'model/missing', { tensor: 'nothing' });
+  });
+
+  it.each(Object.entries(BLOCK_TYPES))('reads %s blocks verbatim', async (type, { blockSize, blockBytes }) => {
+    const bytes = Uint8Array.from({ length: 6 * blockBytes }, (_, i) => i);
+    const file = await open(await write([], [{ name: 'w', shape: [3, 2 * blockSize], dtype: type, bytes: () => bytes }]));
+    expect(file.tensors.get('w')).toMatchObject({ format: type, bytes: bytes.length });
+    expect(await file.read('w')).toEqual({ kind: 'blocks', shape: [3, 2 * blockSize], type, data: bytes });
   });
 
   it('honours general.alignment', async () => {
@@ -237,11 +245,11 @@ const BAD: Record<string, Bad> = {
   },
   'an array of an unknown type': { keys: [kv('a', 9, concat(le(99, 4), le(1, 8), le(0, 8)))], at: ['key', 0, 13] },
   'arrays nested five deep': { keys: [kv('a', 9, nested(4))], at: ['key', 0, 13 + 3 * 12], code: 'file/limit' },
-  'alignment 3': { keys: [u32('general.alignment', 3)], at: ['key', 0, 33] },
-  'alignment 0': { keys: [u32('general.alignment', 0)], at: ['key', 0, 33] },
-  'alignment 4': { keys: [u32('general.alignment', 4)], at: ['key', 0, 33] },
-  'alignment 2^31': { keys: [u32('general.alignment', 2 ** 31)], at: ['key', 0, 33] },
-  'alignment of type u64': { keys: [kv('general.alignment', 10, le(32, 8))], at: ['key', 0, 37] },
+  'alignment 3': { keys: [u32('general.alignment', 3)], at: ['key', 0, 0] },
+  'alignment 0': { keys: [u32('general.alignment', 0)], at: ['key', 0, 0] },
+  'alignment 4': { keys: [u32('general.alignment', 4)], at: ['key', 0, 0] },
+  'alignment 2^31': { keys: [u32('general.alignment', 2 ** 31)], at: ['key', 0, 0] },
+  'alignment of type u64': { keys: [kv('general.alignment', 10, le(32, 8))], at: ['key', 0, 0] },
   'a duplicate tensor name': { tensors: [f32('w', [8]), f32('w', [8], 32)], data: 64, at: ['tensor', 1, 0] },
   'an empty tensor name': { tensors: [f32('', [8])], data: 32, at: ['tensor', 0, 0] },
   'the tensor name __proto__': { tensors: [f32('__proto__', [8])], data: 32, at: ['tensor', 0, 0] },
@@ -281,6 +289,41 @@ describe('hostile GGUF', () => {
     const { bytes } = gguf({ tensors: [f32('a', [2], 0)], data: 8 });
     expect((await open(bytes)).tensors.size).toBe(1);
     expect((await open(gguf({}).bytes)).tensors.size).toBe(0);
+    const empty = gguf({ tensors: [f32('a', [0], 0)] });
+    const file = await open(empty.bytes.slice(0, empty.tensorAt[0]! + 9 + 4 + 8 + 4 + 8)); // ends before its data section begins
+    expect((await file.read('a')).shape).toEqual([1, 0]);
+    expect(await file.readBytes('a')).toEqual(new Uint8Array(0));
+  });
+
+  it('keeps signalling NaNs in arrays', async () => {
+    const { bytes } = gguf({ keys: [kv('a', 9, concat(le(6, 4), le(2, 8), le(0xff9328fc, 4), le(0x7fa00001, 4)))] });
+    const again = await write([...(await open(bytes)).entries], []);
+    expect(again).toEqual(bytes);
+  });
+
+  it('bounds arrays inside arrays', async () => {
+    const many = 65_537;
+    const items = new Uint8Array(12 * many); // each: type u8, length 0
+    const { bytes, keyAt } = gguf({ keys: [kv('a', 9, concat(le(9, 4), le(many, 8), items))] });
+    await expectFailure(() => open(bytes), 'file/limit', { offset: keyAt[0]! + 13 });
+  });
+
+  it('takes a lower bound on the header', async () => {
+    const { bytes } = gguf({ keys: [kv('a', 8, str('x'.repeat(1000)))] });
+    expect((await openGguf(source(bytes), { maxHeaderBytes: bytes.length })).metadata.size).toBe(1);
+    await expectFailure(() => openGguf(source(bytes), { maxHeaderBytes: 500 }), 'file/limit', { file: 'test file' });
+  });
+
+  it('reads parts of tensors', async () => {
+    const file = await open(await write([], tensors()));
+    const { data } = (await file.read('experts')) as { data: Uint8Array };
+    expect(await file.readBytes('experts', 34, 68)).toEqual(data.slice(34, 68));
+    await expectFailure(() => file.readBytes('experts', 34, 205), 'argument/value', { tensor: 'experts' });
+  });
+
+  it('cuts long keys in messages', async () => {
+    const { bytes } = gguf({ keys: [kv('k'.repeat(60_000), 8, le(1000, 8))] });
+    expect((await failure(() => open(bytes))).message.length).toBeLessThan(400);
   });
 
   it('refuses short files', async () => {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { contiguous } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
+import { bytesOf } from '../src/_floats.js';
 import type { GgufFile, SafetensorsFile } from '../src/api.js';
 import { openCheckpoint } from '../src/node.js';
 import golden from './golden/models.json' with { type: 'json' };
@@ -69,14 +69,70 @@ describe('GGUF models', () => {
     },
   );
 
-  it.skipIf(!there)(`holds the weights of stories260K.bin${there ? '' : ' (skipped: shared/models is absent)'}`, async () => {
-    // llama2.c's export: seven i32, then token embeddings in float32
+  it.skipIf(!there)(`holds the weights of stories260K.bin, all of them${there ? '' : ' (skipped: shared/models is absent)'}`, async () => {
+    // llama2.c's export (karpathy/llama2.c, run.c): seven i32, then float32 tensors in this order, each for all layers
     const raw = readFileSync(path('stories260K/stories260K.bin'));
-    const model = await openCheckpoint(path(file));
-    const w = await model.read('token_embd.weight');
-    if (w.kind !== 'dense') throw new Error('dense expected');
-    const first = new Float32Array(raw.buffer.slice(raw.byteOffset + 28, raw.byteOffset + 28 + 4 * w.data.length));
-    expect(contiguous({ data: first, shape: [first.length], stride: [1], offset: 0 })).toEqual(w.data);
+    const [dim, hidden, layers, heads, kvHeads, vocab, context] = new Int32Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + 28));
+    const weights = new Float32Array(raw.buffer.slice(raw.byteOffset + 28, raw.byteOffset + raw.length));
+    let at = 0;
+    const next = (n: number) => {
+      at += n;
+      return weights.subarray(at - n, at);
+    };
+    const perLayer = (n: number) => Array.from({ length: layers! }, () => next(n));
+    const kv = (dim! / heads!) * kvHeads!;
+    const embedding = next(vocab! * dim!);
+    const bin: Record<string, Float32Array[]> = {};
+    bin.attn_norm = perLayer(dim!);
+    bin.attn_q = perLayer(dim! * dim!);
+    bin.attn_k = perLayer(kv * dim!);
+    bin.attn_v = perLayer(kv * dim!);
+    bin.attn_output = perLayer(dim! * dim!);
+    bin.ffn_norm = perLayer(dim!);
+    bin.ffn_gate = perLayer(hidden! * dim!);
+    bin.ffn_down = perLayer(dim! * hidden!);
+    bin.ffn_up = perLayer(hidden! * dim!);
+    const norm = next(dim!);
+    next(context! * (dim! / heads!)); // cosines and sines of the rotary embedding, which GGUF does not store
+    expect(vocab).toBeGreaterThan(0); // embeddings are shared with the output: nothing follows
+    expect(at).toBe(weights.length);
+
+    const want = new Map<string, Float32Array>([
+      ['token_embd.weight', embedding],
+      ['output_norm.weight', norm],
+      ['output.weight', embedding],
+    ]);
+    // queries and keys need no permutation: both rotate pairs of neighbours
+    for (const [name, list] of Object.entries(bin)) for (const [i, data] of list.entries()) want.set(`blk.${i}.${name}.weight`, data);
+    const model = (await openCheckpoint(path(file))) as GgufFile;
+    expect([...model.tensors.keys()].sort()).toEqual([...want.keys()].sort());
+    for (const [name, data] of want) {
+      const w = await model.read(name);
+      if (w.kind !== 'dense') throw new Error('dense expected');
+      expect(Buffer.compare(bytesOf(w.data), bytesOf(data)), name).toBe(0);
+    }
+    await model.close();
+  });
+
+  const tokens = 'stories260K/tok512.bin';
+  const both = there && existsSync(path(tokens));
+  it.skipIf(!both)(`holds the tokens of tok512.bin${both ? '' : ' (skipped: shared/models is absent)'}`, async () => {
+    // llama2.c's tokenizer: length of the longest token, then for each its score (f32), length (i32) and bytes
+    const raw = readFileSync(path(tokens));
+    const scores: number[] = [];
+    const texts: string[] = [];
+    for (let at = 4; at < raw.length; ) {
+      const length = raw.readInt32LE(at + 4);
+      scores.push(raw.readFloatLE(at));
+      texts.push(raw.toString('utf8', at + 8, at + 8 + length));
+      at += 8 + length;
+    }
+    const model = (await openCheckpoint(path(file))) as GgufFile;
+    expect(texts).toHaveLength(512);
+    // GGUF writes spaces as sentencepiece does, and the two control tokens without the line breaks that llama2.c puts around them
+    const spelled = texts.map((text, i) => (i === 1 || i === 2 ? text.trim() : text.replaceAll(' ', '\u2581')));
+    expect(model.metadata.get('tokenizer.ggml.tokens')).toEqual(spelled);
+    expect(model.metadata.get('tokenizer.ggml.scores')).toEqual(Float32Array.from(scores));
     await model.close();
   });
 });

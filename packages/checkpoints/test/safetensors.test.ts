@@ -190,6 +190,7 @@ const BAD: Record<string, Bad> = {
   'an empty name': { header: `{^"":${T(0, 4)}}`, data: 4 },
   'a negative offset': { header: '{"a":{"dtype":"U8","shape":[4],"data_offsets":[^-4,0]}}', data: 4 },
   'a fractional offset': { header: '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,^1.0]}}', data: 1 },
+  'a count that begins with 0': { header: '{"a":{"dtype":"U8","shape":[^01],"data_offsets":[0,1]}}', data: 1 },
   'end before begin': { header: `{^"a":${T(4, 0, '[4]')}}`, data: 4, tensor: 'a' },
   'bytes behind the last tensor': { header: `{"a":${T(0, 4)}}`, data: 5, at: 4 },
   'a hole': { header: `{"a":${T(0, 4)},"b":${T(5, 8)}}`, data: 8, at: 4, tensor: 'b' },
@@ -257,6 +258,22 @@ describe('hostile safetensors', () => {
     };
     await expectFailure(() => openSafetensors(lying), 'file/limit');
     expect(reads).toEqual([8]);
+  });
+
+  it('takes time in proportion to the number of tensors', async () => {
+    const headerOf = (n: number) =>
+      safetensors(`{${Array.from({ length: n }, (_, i) => `"model.layers.${i}.w":${T(i, i + 1)}`).join(',')}}`, n);
+    const time = async (bytes: Uint8Array) => {
+      const times: number[] = [];
+      for (let i = 0; i < 4; i++) {
+        const start = performance.now();
+        await open(bytes);
+        times.push(performance.now() - start);
+      }
+      return Math.min(...times);
+    };
+    const [small, large] = [await time(headerOf(5000)), await time(headerOf(40_000))];
+    expect(large / small).toBeLessThan(8 * 4); // eight times the tensors; were it quadratic, 64 times the time
   });
 
   it('gives only LmqError when cut at any byte', async () => {

@@ -25,6 +25,15 @@ export function addBackend(c: Command): Command {
   return c.addOption(new Option('--backend <name>', 'where to compute').choices(['wasm', 'js']).default('wasm'));
 }
 
+/** How quantized weights meet their inputs, for commands that run a model. */
+export function addActivations(c: Command): Command {
+  return c.addOption(
+    new Option('--activations <format>', 'multiply quantized weights with inputs as they are, or rounded to integers, which is faster')
+      .choices(['float32', 'int16', 'int8'])
+      .default('float32'),
+  );
+}
+
 export function makeBackend(name: string): Promise<Backend> | Backend {
   return name === 'js' ? jsBackend() : wasmBackend();
 }
@@ -38,9 +47,17 @@ export function addStageOptions(c: Command): Command {
       '--preset <name>',
       'scale convention: gptq, awq, smoothquant, compressed-tensors, torchao, auto-round, gguf, onnxruntime … (default: gptq)',
     )
-    .option('--mse', 'search for the clipping range with the least error')
+    .addOption(
+      new Option('--clip <method>', 'how the range of the scales is chosen (default: minmax)').choices([
+        'minmax',
+        'clip',
+        'percentile',
+        'kl',
+      ]),
+    )
     .addOption(new Option('--scale-format <format>', 'stored format of the scales (default: fp16)').choices(['fp16', 'bf16', 'fp32']))
     .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
+    .option('--group-aware', 'gptq: the same within and among groups, which stay in order')
     .option('--static-groups', 'gptq: find all scales before quantizing')
     .option('--true-sequential', 'gptq: calibrate the sets of linears of a block one after another')
     .option('--damp-percent <x>', 'gptq: damping (default: 0.01)', number)
@@ -72,9 +89,10 @@ const STAGE_FLAGS = [
   'groupSize',
   'symmetric',
   'preset',
-  'mse',
+  'clip',
   'scaleFormat',
   'actOrder',
+  'groupAware',
   'staticGroups',
   'trueSequential',
   'dampPercent',

@@ -14,13 +14,14 @@ import { scaleGrid, scaleRows } from './scales.js';
 /**
  * Quantizes `w` [out, in] to blocks, byte for byte as ggml's reference without an importance matrix.
  * @throws LmqError `argument/option` for an unknown type, `argument/shape` when `in` is not a multiple of the block size, `argument/value`
- * for NaN, infinity, or a magnitude whose scale overflows fp16
+ * for NaN, infinity, or a magnitude whose scale or minimum overflows fp16
  */
 export function encodeBlocks(type: BlockType, w: Tensor): Blocks {
   const op = 'encodeBlocks';
   checkOneOf(type, 'block type', Object.keys(BLOCK_TYPES), op);
   const [rows, cols] = matrixShape(w, op);
-  const { blockSize, blockBytes, encode } = BLOCK_TYPES[type];
+  const traits = BLOCK_TYPES[type];
+  const { blockSize } = traits;
   if (cols % blockSize !== 0) {
     throw new LmqError('argument/shape', 'rows are not whole blocks', { op, expected: `a multiple of ${blockSize} columns`, found: cols });
   }
@@ -31,22 +32,25 @@ export function encodeBlocks(type: BlockType, w: Tensor): Blocks {
     }
   }
   const data = new Uint8Array(rows * blockRowBytes(type, cols));
-  encode(src, data);
-  const bad = firstBadBlock(data, blockBytes);
+  traits.encode(src, data);
+  const bad = firstBadBlock(data, traits);
   if (bad >= 0) {
-    throw new LmqError('argument/value', `the scale of block ${bad} overflows fp16`, { op, hint: 'Scale the weight down.' });
+    throw new LmqError('argument/value', `the scale or minimum of block ${bad} overflows fp16`, { op, hint: 'Scale the weight down.' });
   }
   return { kind: 'blocks', shape: [rows, cols], type, data };
 }
 
 /**
- * The same values as blocks, or null when the type cannot hold them exactly. It can when bits are the type's (4 or 8), every zero point is
- * the middle, columns are grouped in order in multiples of 32, and every scale is an fp16 number. fp16 scales are copied bit for bit.
+ * The same values as blocks, or null when the type cannot hold them exactly. It can when the type has an affine form (Q4_0, Q5_0 and Q8_0:
+ * `BlockTraits.affine`) of these bits, every zero point is the middle, columns are grouped in order in multiples of 32, and every scale is
+ * an fp16 number. fp16 scales are copied bit for bit.
  * @throws LmqError `argument/option` for an unknown type
  */
 export function affineToBlocks(t: Affine, type: BlockType): Blocks | null {
   checkOneOf(type, 'block type', Object.keys(BLOCK_TYPES), 'affineToBlocks');
-  const { blockSize, blockBytes, bits, pack } = BLOCK_TYPES[type];
+  const { blockSize, blockBytes, affine } = BLOCK_TYPES[type];
+  if (!affine) return null;
+  const { bits, pack } = affine;
   const [rows, cols] = t.shape;
   if (t.bits !== bits || cols % blockSize !== 0 || t.groupSize % blockSize !== 0) return null;
   if (t.groupIndex?.some((g, c) => g !== Math.floor(c / t.groupSize))) return null;
@@ -69,9 +73,14 @@ export function affineToBlocks(t: Affine, type: BlockType): Blocks | null {
   return { kind: 'blocks', shape: [rows, cols], type, data };
 }
 
-/** The same values as symmetric affine codes in groups of the block size, fp16 scales copied bit for bit. Inverse of {@link affineToBlocks}. */
-export function blocksToAffine(t: Blocks): Affine {
-  const { blockSize, blockBytes, bits, unpack } = BLOCK_TYPES[t.type];
+/**
+ * The same values as symmetric affine codes in groups of the block size, fp16 scales copied bit for bit; null for a type without an affine
+ * form (Q4_1, Q5_1, Q6_K). Inverse of {@link affineToBlocks}.
+ */
+export function blocksToAffine(t: Blocks): Affine | null {
+  const { blockSize, blockBytes, affine } = BLOCK_TYPES[t.type];
+  if (!affine) return null;
+  const { bits, unpack } = affine;
   const [rows, cols] = t.shape;
   const codes = new Uint8Array(rows * cols);
   const scales = new Uint16Array(codes.length / blockSize);

@@ -36,6 +36,9 @@ export function fp16ToFloat32Bits(h: number): number {
   return sign | ((lead + 103) << 23) | ((fraction << (23 - lead)) & 0x7fffff);
 }
 
+/** Distance between neighbours by exponent field, of normal numbers: looked up, since a power costs more than all else here. */
+const SPACING = /* @__PURE__ */ Float64Array.from({ length: 31 }, (_, exponent) => 2 ** (exponent - 25));
+
 /** The value of fp16 `bits` (0 … 65535), exactly. */
 export function fp16ToFloat(bits: number): number {
   const fraction = bits & 0x3ff;
@@ -47,7 +50,7 @@ export function fp16ToFloat(bits: number): number {
         : Number.NaN
       : exponent === 0
         ? fraction * 2 ** -24
-        : (fraction + 1024) * 2 ** (exponent - 25);
+        : (fraction + 1024) * SPACING[exponent];
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 

@@ -7,7 +7,7 @@ export * from './formats.js';
 export * from './fp16.js';
 export * from './ints.js';
 export { zeroPointValues } from './layouts/affine.js';
-export { blockRowBytes } from './layouts/blocks.js';
+export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';
 export { dense } from './layouts/dense.js';
 export * from './packing.js';
 export * from './rounding.js';

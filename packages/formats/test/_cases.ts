@@ -1,8 +1,8 @@
 /** Random tensors of every layout, and the value of one element by the layouts' definition, bit by bit. */
-import { encodeBlocks } from '@lmq/formats';
 import {
   type Affine,
   type Blocks,
+  type BlockType,
   type CompressedTensor,
   type Dense,
   type FloatData,
@@ -71,15 +71,17 @@ export function randomTensor(rng: Rng, kind: LayoutKind, rows: number, cols: num
       if (rng.below(2)) t.scales = scales(rng, rows, cols);
       return t;
     }
-    case 'blocks':
-      if (cols % 32) return inner(rows, cols); // no such block type: another layout instead
-      return encodeBlocks(
-        pick(rng, ['Q4_0', 'Q8_0'] as const),
-        ndarray(
-          Float32Array.from({ length: rows * cols }, () => rng.normal()),
-          shape,
-        ),
-      );
+    case 'blocks': {
+      const fit = (Object.keys(BLOCK_SHAPES) as BlockType[]).filter((type) => cols % BLOCK_SHAPES[type].size === 0);
+      if (fit.length === 0) return inner(rows, cols); // no such block type: another layout instead
+      const type = pick(rng, fit);
+      const { size, bytes: length, halves } = BLOCK_SHAPES[type];
+      const data = bytes(rng, ((rows * cols) / size) * length);
+      for (let o = 0; o < data.length; o += length) {
+        for (const h of halves) if (((data[o + h + 1] ?? 0) & 0x7c) === 0x7c) data[o + h + 1]! ^= 0x40; // keep the half finite
+      }
+      return { kind, shape, type, data };
+    }
     case 'sum':
       return { kind, shape, terms: Array.from({ length: 1 + rng.below(3) }, () => inner(rows, cols)) };
     case 'parts': {
@@ -110,14 +112,41 @@ const stored = (format: FloatFormat, data: FloatData, i: number) => (format === 
 /** Index of the scale of row r, group g. */
 const scaleIndex = (s: Scales, cols: number, r: number, g: number) => Math.floor(r / s.block[0]) * Math.ceil(cols / s.block[1]) + g;
 
+/** Elements and bytes of a block, and where its fp16 numbers are. */
+const BLOCK_SHAPES: Record<BlockType, { size: number; bytes: number; halves: number[] }> = {
+  Q4_0: { size: 32, bytes: 18, halves: [0] },
+  Q4_1: { size: 32, bytes: 20, halves: [0, 2] },
+  Q5_0: { size: 32, bytes: 22, halves: [0] },
+  Q5_1: { size: 32, bytes: 24, halves: [0, 2] },
+  Q8_0: { size: 32, bytes: 34, halves: [0] },
+  Q6_K: { size: 256, bytes: 210, halves: [208] },
+};
+
 function blockValue(t: Blocks, r: number, c: number): number {
-  const size = t.type === 'Q4_0' ? 18 : 34;
-  const at = ((r * t.shape[1] + c - (c % 32)) / 32) * size;
-  const d = naiveFloat(t.data[at] + 256 * t.data[at + 1], 'fp16');
-  const j = c % 32;
-  const qs = t.data.subarray(at + 2);
-  if (t.type === 'Q4_0') return ((j < 16 ? qs[j] % 16 : Math.floor(qs[j - 16] / 16)) - 8) * d;
-  return (qs[j] < 128 ? qs[j] : qs[j] - 256) * d;
+  const { size, bytes: length } = BLOCK_SHAPES[t.type];
+  const block = t.data.subarray(((r * t.shape[1] + c - (c % size)) / size) * length);
+  const half = (at: number) => naiveFloat(block[at]! + 256 * block[at + 1]!, 'fp16');
+  const signed = (b: number) => (b < 128 ? b : b - 256);
+  const j = c % size;
+  const nibble = (at: number) => (j < 16 ? block[at + j]! % 16 : Math.floor(block[at + j - 16]! / 16));
+  switch (t.type) {
+    case 'Q4_0':
+      return (nibble(2) - 8) * half(0);
+    case 'Q4_1':
+      return nibble(4) * half(0) + half(2);
+    case 'Q5_0':
+      return (nibble(6) + 16 * codeAt(block, 2, j, 1) - 16) * half(0);
+    case 'Q5_1':
+      return (nibble(8) + 16 * codeAt(block, 4, j, 1)) * half(0) + half(2);
+    case 'Q8_0':
+      return signed(block[2 + j]!) * half(0);
+    case 'Q6_K': {
+      const [h, quarter, l] = [Math.floor(j / 128), Math.floor((j % 128) / 32), j % 32];
+      const low = codeAt(block, 64 * h + 32 * (quarter % 2) + l, quarter >> 1, 4);
+      const high = codeAt(block, 128 + 32 * h + l, quarter, 2);
+      return half(208) * signed(block[192 + Math.floor(j / 16)]!) * (low + 16 * high - 32);
+    }
+  }
 }
 
 /** Element [r, c] by the definitions in `@lmq/tensor`'s layouts, each result rounded to float32. */

@@ -15,7 +15,7 @@ import {
   sliceRows,
   validate,
 } from '@lmq/formats';
-import { type Affine, type CompressedTensor, createRng, type LayoutKind, type Lut, ndarray } from '@lmq/tensor';
+import { type Affine, type BlockType, type CompressedTensor, createRng, type LayoutKind, type Lut, ndarray } from '@lmq/tensor';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { KINDS, randomTensor, valueAt } from './_cases.js';
@@ -32,7 +32,7 @@ function forTensors(kind: LayoutKind, check: (t: CompressedTensor, rng: ReturnTy
   fc.assert(
     fc.property(seeds, ({ seed, rows, cols }) => {
       const rng = createRng(seed);
-      check(randomTensor(rng, kind, rows, kind === 'blocks' ? 32 * (1 + (cols % 3)) : cols), rng);
+      check(randomTensor(rng, kind, rows, kind === 'blocks' ? [32, 64, 96, 256][cols % 4] : cols), rng);
     }),
     { numRuns: 150 },
   );
@@ -136,8 +136,9 @@ describe('sizes', () => {
       8 + 16 / 96,
       'affine 8-bit b3x32 sym',
     ],
-    ['Q4_0', encodeBlocks('Q4_0', ndarray(new Float32Array(128), [2, 64])), 4.5, 'Q4_0'],
-    ['Q8_0', encodeBlocks('Q8_0', ndarray(new Float32Array(128), [2, 64])), 8.5, 'Q8_0'],
+    ...(Object.entries({ Q4_0: 4.5, Q4_1: 5, Q5_0: 5.5, Q5_1: 6, Q8_0: 8.5, Q6_K: 6.5625 } satisfies Record<BlockType, number>).map(
+      ([type, bits]) => [type, encodeBlocks(type as BlockType, ndarray(new Float32Array(512), [2, 256])), bits, type],
+    ) as [string, CompressedTensor, number, string][]),
   ])('%s', (_, t, bits, name) => {
     validate(t);
     expect(bitsPerWeight(t)).toBe(bits);

@@ -4,6 +4,7 @@
  */
 import { type AffineParams, fitScheme, type ObsQuantizeOpts, type Scheme } from '@lmq/quant-core';
 import { type Handle, type Matrix, ndarray, type Scope } from '@lmq/tensor';
+import { atRest } from './_asymmetry.js';
 
 /** The part of the sweep's options that decides scales. */
 export type Grids = Pick<ObsQuantizeOpts, 'grid' | 'beforeBlock' | 'wholeGroups'>;
@@ -25,8 +26,11 @@ export function fixedGrids(s: Scope, rows: number, params: AffineParams): Grids 
  *
  * The reference (IST-DASLab/gptq) fits to the matrix as it was when the block began: the second and later groups of a block then get
  * scales for weights that have moved since. `stale` reproduces that.
+ *
+ * With GPTAQ the matrix already holds what the columns of the group will hand on to each other: the weights that the sweep will meet. The
+ * reference fits to weights without it; `stale` with `drift`, the matrix P, reproduces that.
  */
-export function fittedGrids(s: Scope, w: Handle, scheme: Scheme, params: AffineParams, stale: boolean): Grids {
+export function fittedGrids(s: Scope, w: Handle, scheme: Scheme, params: AffineParams, stale: boolean, drift?: Handle): Grids {
   const size = scheme.block[1];
   const { rows, cols } = w;
   const one: Scheme = { ...scheme, groups: 1 };
@@ -43,13 +47,16 @@ export function fittedGrids(s: Scope, w: Handle, scheme: Scheme, params: AffineP
     wholeGroups: !stale,
     async beforeBlock(start, end) {
       if (!stale) return;
-      const view = s.view(w, [0, rows], [start, Math.min(cols, Math.ceil(end / size) * size)]);
-      snapshot = await s.read(view);
+      const to = Math.min(cols, Math.ceil(end / size) * size);
+      const view = s.view(w, [0, rows], [start, to]);
+      const source = drift ? atRest(s, view, drift, start, to) : view;
+      snapshot = await s.read(source);
       snapshotFrom = start;
+      if (drift) s.free(source);
       s.free(view);
     },
     async grid(group, start) {
-      if (start === group * size) {
+      if (start % size === 0) {
         const found = fitScheme(await weights(start), one);
         for (let r = 0; r < rows; r++) {
           params.scales[r * params.groups + group] = found.scales[r]!;

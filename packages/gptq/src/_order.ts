@@ -4,8 +4,25 @@
  */
 
 /** Columns by falling diagonal; equal ones keep their order. */
-export function actOrder(h: Float32Array, n: number): Int32Array {
-  return Int32Array.from({ length: n }, (_, i) => i).sort((a, b) => h[b * n + b]! - h[a * n + a]! || a - b);
+export function actOrder(diagonal: ArrayLike<number>): Int32Array {
+  return Int32Array.from({ length: diagonal.length }, (_, i) => i).sort((a, b) => diagonal[b]! - diagonal[a]! || a - b);
+}
+
+/**
+ * Group-aware order (Gafni, Karnieli, Hanani 2025, "Dual Precision Quantization for Efficient and Accurate Deep Neural Networks
+ * Inference", arXiv 2505.14638; ModelCloud/GPTQModel): groups by their falling largest diagonal, columns inside a group by falling
+ * diagonal; equal ones keep their order. No column leaves its group.
+ */
+export function groupAwareOrder(diagonal: ArrayLike<number>, size: number): Int32Array {
+  const columns = actOrder(diagonal);
+  const groups = new Map<number, number[]>(); // in the order in which they first come: that of their largest entries
+  for (const c of columns) {
+    const g = Math.floor(c / size);
+    const members = groups.get(g);
+    if (members) members.push(c);
+    else groups.set(g, [c]);
+  }
+  return Int32Array.from([...groups.values()].flat());
 }
 
 /** Moves columns: out[r][i] = w[r][order[i]]. */

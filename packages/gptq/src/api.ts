@@ -8,6 +8,11 @@ import type { Backend, Handle, LongCallOpts, Tensor } from '@lmq/tensor';
 export interface GptqOpts extends AffineOpts, LongCallOpts {
   /** Quantize columns in the order of falling diag(H). Default false. */
   actOrder?: boolean;
+  /**
+   * Quantize groups in the order of their falling largest diag(H), and columns inside a group by falling diag(H): most of what `actOrder`
+   * gains, with groups that stay in order. Excludes `actOrder`. Default false.
+   */
+  groupAware?: boolean;
   /** Fit every group's scale to the original weights, before the sweep. With `actOrder` this keeps groups in order. Default false. */
   staticGroups?: boolean;
   /** Added to diag(H), as a part of its mean. Default 0.01. */
@@ -16,8 +21,21 @@ export interface GptqOpts extends AffineOpts, LongCallOpts {
   dampIncrement?: number;
   /** Columns between two updates of the whole matrix. Changes speed, not the result beyond float order. Default 128. */
   blockSize?: number;
+  /** GPTAQ: aim at the outputs of the float model instead of those of the float layer on quantized inputs. Default: plain GPTQ. */
+  gptaq?: GptaqOpts;
   /** Where the arithmetic happens. Default kernels-js. */
   backend?: Backend;
+}
+
+/** Asymmetric calibration. */
+export interface GptaqOpts {
+  /**
+   * [in, in], from `createCrossTerm`, with the same factor as H (both read, or both `sum`): a tensor or a handle of `opts.backend`. It is not
+   * changed.
+   */
+  crossTerm: Tensor | Handle;
+  /** Share of the difference to make up for: 0 is plain GPTQ, 1 all of it. Default 0.25. */
+  alpha?: number;
 }
 
 export interface GptqReport extends QuantReport {
@@ -30,8 +48,13 @@ export interface GptqReport extends QuantReport {
   diagonalFloor: number;
   /** Inputs that were always zero in calibration: their weights are zeroed. */
   deadColumns: number;
-  /** Σ (w - q)² / (2 U_ii²) of the sweep, half of tr(E H Eᵀ) with the damped H. Absent after a fallback. */
+  /** Σ (w - q)² / (2 U_ii²) of the sweep, half of tr(E H Eᵀ) with the damped H unless `gptaq` is given. Absent after a fallback. */
   loss?: number;
+  /**
+   * With `gptaq`: by how much ‖W X̃ − Ŵ X‖² exceeds ‖W X̃ − W X‖², that of the float layer on the same inputs, relative to tr(W H Wᵀ) and
+   * over the rows of `proxyLoss`. Negative: the quantized layer makes up for errors before it.
+   */
+  asymmetricLoss?: number;
   /** Variant of the backend: results are the same bytes for the same variant. */
   backend: string;
 }

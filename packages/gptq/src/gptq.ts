@@ -3,14 +3,16 @@
  * arXiv 2210.17323): round to nearest, column by column, with the error of each column made up for by the columns after it, as far as the
  * second moment H of the layer's inputs allows. Reference: IST-DASLab/gptq. Damping ladder: ModelCloud/GPTQModel.
  *
- * Steps: one scale per row (or tensor) is fitted before dead columns are zeroed; dead columns; static groups; act-order; damping and
- * factor; sweep. Differences from the reference: a group's scale is fitted to the weights as they are when the sweep reaches the group
- * (the reference's are stale inside a block, so that its result depends on the block size; `referenceCompat` brings that back; the losses
- * are alike), ties of diag(H) keep their order, and the factor comes
- * from one factorization (`@lmq/quant-core/obs/inverse-factor`).
+ * Steps: one scale per row (or tensor) is fitted before dead columns are zeroed; dead columns; static groups; act-order or group-aware
+ * order; damping and factor; with a cross term, GPTAQ; sweep. Differences from the reference: a group's scale is fitted to the weights as
+ * they are when the sweep reaches the group (the reference's are stale inside a block, so that its result depends on the block size;
+ * `referenceCompat` brings that back; the losses are alike), ties of diag(H) keep their order, and the factor comes from one factorization
+ * (`@lmq/quant-core/obs/inverse-factor`).
  *
- * Arithmetic is the backend's float32; the loss and error sums are float64. About 2 in³ / 3 + out · in² multiply-adds; memory 3 in² floats
- * at the peak.
+ * Arithmetic is the backend's float32; the loss and error sums are float64. About 2 in³ / 3 + out · in² multiply-adds, with GPTAQ in³ more.
+ * Peak memory of the backend, H included: 3 in² floats while H is factored, before the weights are uploaded; then in the sweep in² (2 in²
+ * with GPTAQ; in² more when H was given as a handle) + out · in · 5/4 + out · (2 blockSize + 2 groups) floats. The host holds strips of 128
+ * rows, and the weights.
  * @module
  */
 import { bitsPerWeight, decode } from '@lmq/formats';
@@ -29,17 +31,19 @@ import {
   type Scheme,
   toAffine,
 } from '@lmq/quant-core';
-import { checkInteger, contiguous, type Handle, LmqError, type Matrix, matrix, matrixShape, type Scope, type Tensor } from '@lmq/tensor';
+import { checkInteger, contiguous, type Handle, LmqError, type Matrix, matrix, matrixShape, type Tensor } from '@lmq/tensor';
+import { aim } from './_asymmetry.js';
 import { fittedGrids, fixedGrids } from './_grids.js';
-import { actOrder, permuteColumns, restoreColumns } from './_order.js';
+import { crossTermOf, hessianOf } from './_inputs.js';
+import { actOrder, groupAwareOrder, permuteColumns, restoreColumns } from './_order.js';
 import type { GptqOpts, GptqReport } from './api.js';
 
 /**
  * Quantizes a matrix.
  * @param w [out, in], finite
  * @param h [in, in]: Σ Xᵀ X of the inputs up to a factor, from `createHessian`; a tensor, or a handle of `opts.backend`. Neither is changed.
- * @throws LmqError `argument/option`, `argument/shape`, `argument/value` (NaN or infinity in `w` or `h`), `backend/memory`; or
- * `signal.reason` when aborted
+ * @throws LmqError `argument/option`, `argument/shape`, `argument/value` (NaN or infinity in `w`, `h` or the cross term),
+ * `backend/memory`; or `signal.reason` when aborted
  */
 export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promise<Quantized<GptqReport>> {
   const start = performance.now();
@@ -48,31 +52,35 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
   const { blockSize = 128, backend = jsBackend(), signal } = opts;
   checkInteger(blockSize, 'blockSize', 1, Number.MAX_SAFE_INTEGER, 'gptq');
   checkDamping(opts, 'gptq');
+  checkOrder(opts);
   checkFinite(w, 'the weight', 'gptq');
   signal?.throwIfAborted();
 
   const s = backend.scope({ signal });
   try {
-    const hessian = await hostCopy(s, h, cols);
+    const { hessian, diagonal } = await hessianOf(s, h, cols);
+    const uploaded = 'data' in h;
     const current = Float32Array.from(contiguous(w));
     let params = scheme.granularity === 'group' ? null : fitScheme(matrix(current, rows, cols), scheme);
-    const deadColumns = silence(hessian, current, rows, cols);
+    const dead = silence(diagonal, current, rows);
     if (!params && opts.staticGroups) params = fitScheme(matrix(current, rows, cols), scheme);
-    const order = opts.actOrder ? actOrder(hessian, cols) : null;
+    const order = opts.actOrder ? actOrder(diagonal) : opts.groupAware ? groupAwareOrder(diagonal, scheme.block[1]) : null;
 
     const { dampPercent, dampIncrement } = opts;
-    const damped = await dampedFactor(s, hessian, cols, { dampPercent, dampIncrement, order: order ?? undefined });
+    const damped = await dampedFactor(s, hessian, diagonal, { dampPercent, dampIncrement, order: order ?? undefined });
+    if (uploaded) s.free(hessian); // room for the weights; the report uploads it again
     const facts = {
       method: 'gptq' as const,
       dampPercent: damped.dampPercent,
       diagonalFloor: damped.diagonalFloor,
-      deadColumns,
+      deadColumns: dead.reduce((n, d) => n + d, 0),
       backend: backend.variant,
     };
     const finish = async (weight: Quantized['weight'], rest: { fallback: 'rtn' | null; loss?: number }): Promise<Quantized<GptqReport>> => {
       const decoded = decode(weight);
-      const original = 'data' in h ? s.upload(h) : h;
-      const { relative } = await backendProxyLoss(s, w, decoded, original);
+      const cross = opts.gptaq && ('data' in opts.gptaq.crossTerm ? s.upload(opts.gptaq.crossTerm) : opts.gptaq.crossTerm);
+      const original = uploaded ? s.upload(h) : hessian;
+      const { relative, asymmetric } = await backendProxyLoss(s, w, decoded, original, { cross });
       const report: GptqReport = {
         ...facts,
         bits: scheme.bits,
@@ -81,6 +89,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
         bitsPerWeight: bitsPerWeight(weight),
         relativeError: relativeError(w, decoded),
         proxyLoss: relative,
+        ...(asymmetric !== undefined && { asymmetricLoss: asymmetric }),
         ...rest,
         seconds: (performance.now() - start) / 1000,
       };
@@ -89,9 +98,19 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     if (!damped.factor) return await finish(rtn(w, opts).weight, { fallback: 'rtn' });
 
     const weights = s.upload(matrix(order ? permuteColumns(current, rows, order) : current, rows, cols));
+    const { alpha = 0.25, crossTerm } = opts.gptaq ?? { alpha: 0 };
+    let drift: Handle | undefined;
+    if (crossTerm && alpha !== 0) {
+      drift = await crossTermOf(s, crossTerm, cols, order, dead);
+      await aim(s, weights, damped.factor, drift, alpha, scheme.referenceCompat ? blockSize : null);
+      if (params || !scheme.referenceCompat) {
+        s.free(drift);
+        drift = undefined;
+      }
+    }
     const used = params ?? emptyParams(scheme, rows);
-    const grids = params ? fixedGrids(s, rows, params) : fittedGrids(s, weights, scheme, used, scheme.referenceCompat);
-    const groupOf = groupsInOrder(scheme, cols, opts.staticGroups ? order : null);
+    const grids = params ? fixedGrids(s, rows, params) : fittedGrids(s, weights, scheme, used, scheme.referenceCompat, drift);
+    const groupOf = groupsInOrder(scheme, cols, opts.staticGroups || opts.groupAware ? order : null);
     const { onProgress } = opts;
     const { codes, loss } = await obsQuantize(s, weights, damped.factor, {
       bits: scheme.bits,
@@ -102,8 +121,8 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
       onProgress,
     });
     const swept = (await s.readCodes(codes)).data;
-    for (const done of [codes, weights, damped.factor]) s.free(done);
-    const grouped = scheme.groups > 1 && order && !opts.staticGroups;
+    for (const done of [codes, weights, damped.factor, drift]) if (done) s.free(done);
+    const grouped = scheme.groups > 1 && order && opts.actOrder && !opts.staticGroups;
     const weight = toAffine(
       scheme,
       [rows, cols],
@@ -117,32 +136,29 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
   }
 }
 
-/** H on the host, as a copy that may be changed. */
-async function hostCopy(s: Scope, h: Tensor | Handle, cols: number): Promise<Float32Array> {
-  const [rows, width] = 'data' in h ? matrixShape(h, 'gptq') : [h.rows, h.cols];
-  if (rows !== cols || width !== cols) {
-    throw new LmqError('argument/shape', 'the Hessian does not fit the weight', {
+/** @throws LmqError `argument/option` */
+function checkOrder({ actOrder, groupAware, gptaq }: GptqOpts): void {
+  if (actOrder && groupAware) {
+    throw new LmqError('argument/option', 'actOrder and groupAware exclude each other', {
       op: 'gptq',
-      expected: `${cols} x ${cols}`,
-      found: `${rows} x ${width}`,
+      expected: 'one of them',
+      hint: 'groupAware needs no group index in the file; actOrder orders freely.',
     });
   }
-  if (!('data' in h)) {
-    const read = await s.read(h);
-    checkFinite(read, 'the Hessian', 'gptq');
-    return read.data;
+  const alpha = gptaq?.alpha ?? 0;
+  if (!(alpha >= 0 && alpha <= 1)) {
+    throw new LmqError('argument/option', 'gptaq.alpha is out of range', { op: 'gptq', expected: '0 <= alpha <= 1', found: alpha });
   }
-  checkFinite(h, 'the Hessian', 'gptq');
-  return Float32Array.from(contiguous(h));
 }
 
-/** Inputs that never fired: unit diagonal, so that H can be factored, and zero weights. Returns how many. */
-function silence(h: Float32Array, w: Float32Array, rows: number, cols: number): number {
-  let dead = 0;
+/** Inputs that never fired: unit diagonal, so that H can be factored, and zero weights. Returns 1 for each of them. */
+function silence(diagonal: Float64Array, w: Float32Array, rows: number): Uint8Array {
+  const cols = diagonal.length;
+  const dead = new Uint8Array(cols);
   for (let c = 0; c < cols; c++) {
-    if (h[c * cols + c] !== 0) continue;
-    dead++;
-    h[c * cols + c] = 1;
+    if (diagonal[c] !== 0) continue;
+    dead[c] = 1;
+    diagonal[c] = 1;
     for (let r = 0; r < rows; r++) w[r * cols + c] = 0;
   }
   return dead;

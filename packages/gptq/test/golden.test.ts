@@ -5,7 +5,17 @@ import { describe, expect, it } from 'vitest';
 import { lcgInputs } from './_inputs.js';
 
 interface Case {
-  options: { bits: number; sym?: boolean; group?: number; act_order?: boolean; static?: boolean; mse?: boolean; fresh?: boolean };
+  options: {
+    bits: number;
+    sym?: boolean;
+    group?: number;
+    act_order?: boolean;
+    static?: boolean;
+    mse?: boolean;
+    fresh?: boolean;
+    gar?: boolean;
+    alpha?: number;
+  };
   codes: string;
   scales: number[];
   zeros: number[];
@@ -14,9 +24,10 @@ interface Case {
 }
 const golden = JSON.parse(readFileSync(new URL('golden/golden.json', import.meta.url), 'utf8')) as Parameters<typeof lcgInputs>[0] & {
   trace: number;
+  cross: number;
   cases: Case[];
 };
-const { w, h } = lcgInputs(golden);
+const { w, h, cross } = lcgInputs(golden);
 
 // Both sides compute in float32 but add up in different orders and factor differently (ours once, the reference's three times). A weight
 // within ~1e-6 of a rounding tie may flip, and a flip moves later columns of its row by up to a step: hence 99.5 % of the codes and
@@ -26,6 +37,8 @@ describe('gptq agrees with a float32 restatement of the reference', () => {
     let trace = 0;
     for (let i = 0; i < golden.cols; i++) trace += h.data[i * golden.cols + i]!;
     expect(Math.abs(trace / golden.trace - 1)).toBeLessThan(1e-6);
+    const sum = cross.data.reduce((n, v) => n + Math.abs(v), 0);
+    expect(Math.abs(sum / golden.cross - 1)).toBeLessThan(1e-6);
   });
 
   for (const { options, ...want } of golden.cases) {
@@ -35,8 +48,10 @@ describe('gptq agrees with a float32 restatement of the reference', () => {
         symmetric: options.sym ?? false,
         groupSize: options.group ?? -1,
         actOrder: options.act_order ?? false,
+        groupAware: options.gar ?? false,
+        gptaq: options.alpha ? { crossTerm: cross, alpha: options.alpha } : undefined,
         staticGroups: options.static ?? false,
-        mse: options.mse ?? false,
+        clip: options.mse ? 'mse' : 'minmax',
         referenceCompat: !options.fresh,
         scaleFormat: 'fp32',
       });

@@ -24,7 +24,7 @@ describe('gptq', () => {
     { groupSize: 32, actOrder: true },
     { groupSize: 48, blockSize: 20 },
     { groupSize: 32, staticGroups: true, actOrder: true },
-    { groupSize: 32, mse: true, scaleFormat: 'bf16' },
+    { groupSize: 32, clip: 'mse', scaleFormat: 'bf16' },
     { granularity: 'tensor' },
     { groupSize: 32, referenceCompat: true },
   ];
@@ -218,7 +218,7 @@ describe('gptq', () => {
 
   it('gives the same bytes every time', async () => {
     const { w, h } = correlated(16, 64, 15);
-    const opts: GptqOpts = { bits: 3, groupSize: 16, actOrder: true, mse: true };
+    const opts: GptqOpts = { bits: 3, groupSize: 16, actOrder: true, clip: 'mse' };
     expect((await gptq(w, h, opts)).weight).toEqual((await gptq(w, h, opts)).weight);
   });
 });

@@ -1,6 +1,6 @@
 /**
  * Causal grouped-query attention (Vaswani et al. 2017; Ainslie et al. 2023): softmax(scale q kᵀ) v for each head; query i sees keys
- * 0 … position + i. Scores, softmax (maximum subtracted) and the weighted sum are double; one rounding to float32.
+ * 0 … position + i, or the last `window` of them (Beltagy et al. 2020, Longformer, section 3.1; Mistral 7B). Scores, softmax (maximum subtracted) and the weighted sum are double; one rounding to float32.
  * @module
  */
 import type { AttentionOpts, Mat } from '@lmq/tensor';
@@ -11,7 +11,7 @@ export function attention(
   q: Mat<Float32Array>,
   k: Mat<Float32Array>,
   v: Mat<Float32Array>,
-  { heads, kvHeads, headDim, position, scale }: Required<AttentionOpts>,
+  { heads, kvHeads, headDim, position, scale, window }: Required<AttentionOpts>,
 ): void {
   const perKey = heads / kvHeads;
   const scores = new Float64Array(k.rows);
@@ -23,8 +23,9 @@ export function attention(
       const from = q.offset + i * q.stride + head * headDim;
       for (let d = 0; d < headDim; d++) query[d] = q.buffer[from + d]! * scale;
       const seen = position + i + 1;
+      const first = Math.max(0, seen - window);
       let max = Number.NEGATIVE_INFINITY;
-      for (let t = 0; t < seen; t++) {
+      for (let t = first; t < seen; t++) {
         const key = k.offset + t * k.stride + kv;
         let score = 0;
         for (let d = 0; d < headDim; d++) score += query[d]! * k.buffer[key + d]!;
@@ -33,7 +34,7 @@ export function attention(
       }
       let total = 0;
       sum.fill(0);
-      for (let t = 0; t < seen; t++) {
+      for (let t = first; t < seen; t++) {
         const p = Math.exp(scores[t]! - max);
         total += p;
         const value = v.offset + t * v.stride + kv;

@@ -3,7 +3,7 @@
  * Dot products and sums are accumulated in double and stored as float32; grids and the OBS sweep are float32 operation by operation.
  * @module
  */
-import { type Backend, defineBackend, type Kernels, type Linear } from '@lmq/tensor';
+import { type Backend, defineBackend, type Kernels } from '@lmq/tensor';
 import { allocate, copy, type JsBuffer, read, write } from './_memory.js';
 import { addTo } from './add-to.js';
 import { attention } from './attention.js';
@@ -11,18 +11,18 @@ import { cholesky } from './cholesky.js';
 import { embedding } from './embedding.js';
 import { fakeQuant } from './fake-quant.js';
 import { gemm } from './gemm.js';
-import { linear, loadLinear } from './linear.js';
+import { glu } from './glu.js';
+import { type LoadedJsLinear, linear, loadLinear } from './linear.js';
 import { obsSweep } from './obs-sweep.js';
 import { rmsNorm } from './rms-norm.js';
 import { rope } from './rope.js';
 import { scatterAdd } from './scatter-add.js';
 import { select } from './select.js';
 import { softmax } from './softmax.js';
-import { swiglu } from './swiglu.js';
 import { syrk } from './syrk.js';
 import { triangularInverse } from './triangular-inverse.js';
 
-const kernels: Kernels<JsBuffer, Linear> = {
+const kernels: Kernels<JsBuffer, LoadedJsLinear> = {
   variant: 'js',
   allocate,
   release() {}, // the garbage collector does
@@ -46,7 +46,7 @@ const kernels: Kernels<JsBuffer, Linear> = {
   rmsNorm,
   rope,
   attention,
-  swiglu,
+  glu,
   softmax,
 };
 

@@ -5,18 +5,24 @@
  * @module
  */
 import { byteLength, decodeRows, validate } from '@lmq/formats';
-import { type Linear, LmqError, type Mat } from '@lmq/tensor';
+import { type Activations, type Linear, LmqError, type Mat } from '@lmq/tensor';
 import { gemm } from './gemm.js';
+import { roundInput } from './round-input.js';
 
 /** Decoded weights held at a time: 1 MiB, but at least 32 rows so that gemm can block. */
 const TILE_ELEMENTS = 2 ** 18;
 const MIN_TILE_ROWS = 32;
 
+/** A linear and how its input is multiplied. */
+export interface LoadedJsLinear extends Linear {
+  activations: Activations;
+}
+
 /**
  * Checks a weight and counts its bytes. Nothing is copied: later changes to its arrays change the results.
  * @throws LmqError `backend/unsupported` for a linear that quantizes its input, and what `validate` throws
  */
-export function loadLinear(linear: Linear): { packed: Linear; bytes: number } {
+export function loadLinear(linear: Linear, activations: Activations): { packed: LoadedJsLinear; bytes: number } {
   if (linear.input) {
     throw new LmqError('backend/unsupported', 'this backend does not quantize the input of a linear', {
       op: 'load',
@@ -26,13 +32,14 @@ export function loadLinear(linear: Linear): { packed: Linear; bytes: number } {
     });
   }
   validate(linear.weight);
-  return { packed: linear, bytes: byteLength(linear.weight) + (linear.bias?.byteLength ?? 0) };
+  return { packed: { ...linear, activations }, bytes: byteLength(linear.weight) + (linear.bias?.byteLength ?? 0) };
 }
 
 /** out [tokens, out] ← x [tokens, in] Wᵀ + bias. */
-export function linear(out: Mat<Float32Array>, x: Mat<Float32Array>, { weight, bias }: Linear): void {
+export function linear(out: Mat<Float32Array>, input: Mat<Float32Array>, { weight, bias, activations }: LoadedJsLinear): void {
   const [rows, cols] = weight.shape;
   if (out.rows === 0) return;
+  const x = activations !== 'float32' && weight.kind === 'affine' ? roundInput(input, activations) : input;
   if (bias) for (let r = 0; r < out.rows; r++) out.buffer.set(bias, out.offset + r * out.stride);
   const multiply = (buffer: Float32Array, from: number, to: number) => {
     const columns: Mat<Float32Array> = { ...window(out), offset: out.offset + from, cols: to - from };

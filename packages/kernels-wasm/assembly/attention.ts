@@ -3,6 +3,7 @@
  * sum are gemms (src/_wasm/attention.ts) and `causalSoftmax` stands between them. f32 accumulators.
  * @module
  */
+import { madd } from './fma';
 import { total } from './gemv';
 import { softmaxRow } from './softmax';
 
@@ -43,10 +44,10 @@ function dots(scores: usize, q: usize, k: usize, stride: usize, keys: i32, dim: 
     let d = 0;
     for (; d + 4 <= dim; d += 4) {
       const u = v128.load(x);
-      a0 = f32x4.add(a0, f32x4.mul(u, v128.load(p0)));
-      a1 = f32x4.add(a1, f32x4.mul(u, v128.load(p1)));
-      a2 = f32x4.add(a2, f32x4.mul(u, v128.load(p2)));
-      a3 = f32x4.add(a3, f32x4.mul(u, v128.load(p3)));
+      a0 = madd(u, v128.load(p0), a0);
+      a1 = madd(u, v128.load(p1), a1);
+      a2 = madd(u, v128.load(p2), a2);
+      a3 = madd(u, v128.load(p3), a3);
       x += 16;
       p0 += 16;
       p1 += 16;
@@ -80,7 +81,7 @@ function dots(scores: usize, q: usize, k: usize, stride: usize, keys: i32, dim: 
     let a = f32x4.splat(0);
     let d: usize = 0;
     const whole = (<usize>(dim & ~3)) << 2;
-    for (; d < whole; d += 16) a = f32x4.add(a, f32x4.mul(v128.load(q + d), v128.load(k + d)));
+    for (; d < whole; d += 16) a = madd(v128.load(q + d), v128.load(k + d), a);
     let s = total(a);
     for (; d < (<usize>dim) << 2; d += 4) s += load<f32>(q + d) * load<f32>(k + d);
     store<f32>(scores, s);
@@ -101,10 +102,10 @@ function weighted(out: usize, p: usize, v: usize, stride: usize, keys: i32, dim:
     let from = v;
     for (let at = p; at < end; at += 4) {
       const f = v128.load_splat<f32>(at);
-      a0 = f32x4.add(a0, f32x4.mul(f, v128.load(from)));
-      a1 = f32x4.add(a1, f32x4.mul(f, v128.load(from, 16)));
-      a2 = f32x4.add(a2, f32x4.mul(f, v128.load(from, 32)));
-      a3 = f32x4.add(a3, f32x4.mul(f, v128.load(from, 48)));
+      a0 = madd(f, v128.load(from), a0);
+      a1 = madd(f, v128.load(from, 16), a1);
+      a2 = madd(f, v128.load(from, 32), a2);
+      a3 = madd(f, v128.load(from, 48), a3);
       from += stride;
     }
     v128.store(out, a0);
@@ -118,7 +119,7 @@ function weighted(out: usize, p: usize, v: usize, stride: usize, keys: i32, dim:
     let a = f32x4.splat(0);
     let from = v;
     for (let at = p; at < end; at += 4) {
-      a = f32x4.add(a, f32x4.mul(v128.load_splat<f32>(at), v128.load(from)));
+      a = madd(v128.load_splat<f32>(at), v128.load(from), a);
       from += stride;
     }
     v128.store(out, a);
@@ -138,12 +139,15 @@ function weighted(out: usize, p: usize, v: usize, stride: usize, keys: i32, dim:
   }
 }
 
-/** Row i of scores [rows, cols]: softmax over the first `seen + i` columns, zeros behind. Scores are already scaled. */
-export function causalSoftmax(scores: usize, stride: usize, rows: i32, cols: i32, seen: i32): void {
+/** Row i of scores [rows, cols]: softmax over the last `window` of the first `seen + i` columns, zeros elsewhere. Scores are already scaled. */
+export function causalSoftmax(scores: usize, stride: usize, rows: i32, cols: i32, seen: i32, window: i32): void {
   for (let i = 0; i < rows; i++) {
-    const n = min(cols, seen + i);
-    softmaxRow(scores, scores, n, 1);
-    memory.fill(scores + ((<usize>n) << 2), 0, (<usize>(cols - n)) << 2);
+    const end = min(cols, seen + i);
+    const from = max(0, end - window);
+    const at = scores + ((<usize>from) << 2);
+    memory.fill(scores, 0, (<usize>from) << 2);
+    softmaxRow(at, at, end - from, 1);
+    memory.fill(scores + ((<usize>end) << 2), 0, (<usize>(cols - end)) << 2);
     scores += stride;
   }
 }

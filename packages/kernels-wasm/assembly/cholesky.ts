@@ -2,6 +2,7 @@
  * Base cases of the recursive Cholesky factorization (src/_wasm/linalg.ts). Sums in f64, results stored in f32.
  * @module
  */
+import { nmadd } from './fma';
 
 /** Factors the lower triangle of a small matrix in place. Returns 0 when a pivot is not positive and finite. */
 export function choleskySmall(a: usize, stride: usize, n: i32): i32 {
@@ -52,10 +53,10 @@ export function solveSmall(l: usize, lStride: usize, n: i32, b: usize, bStride: 
       for (let k = scratch; k < at; k += 64) {
         const f = v128.load_splat<f32>(row);
         row += 4;
-        x0 = f32x4.sub(x0, f32x4.mul(f, v128.load(k)));
-        x1 = f32x4.sub(x1, f32x4.mul(f, v128.load(k, 16)));
-        x2 = f32x4.sub(x2, f32x4.mul(f, v128.load(k, 32)));
-        x3 = f32x4.sub(x3, f32x4.mul(f, v128.load(k, 48)));
+        x0 = nmadd(f, v128.load(k), x0);
+        x1 = nmadd(f, v128.load(k, 16), x1);
+        x2 = nmadd(f, v128.load(k, 32), x2);
+        x3 = nmadd(f, v128.load(k, 48), x3);
       }
       const d = v128.load_splat<f32>(inverse + (j << 2));
       v128.store(at, f32x4.mul(x0, d));

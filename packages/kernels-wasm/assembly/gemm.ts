@@ -5,6 +5,7 @@
  * A is packed in panels of 4 rows (4 values per k), B in panels of 8 columns (8 values per k), zero-padded: see pack.ts.
  * @module
  */
+import { madd } from './fma';
 
 /** One 4 x 8 tile. beta = 0 does not read C. */
 function tile(k: i32, a: usize, b: usize, c: usize, stride: usize, alpha: f32, beta: f32): void {
@@ -21,17 +22,17 @@ function tile(k: i32, a: usize, b: usize, c: usize, stride: usize, alpha: f32, b
     const b0 = v128.load(b);
     const b1 = v128.load(b, 16);
     let s = v128.load_splat<f32>(a);
-    c00 = f32x4.add(c00, f32x4.mul(s, b0));
-    c01 = f32x4.add(c01, f32x4.mul(s, b1));
+    c00 = madd(s, b0, c00);
+    c01 = madd(s, b1, c01);
     s = v128.load_splat<f32>(a, 4);
-    c10 = f32x4.add(c10, f32x4.mul(s, b0));
-    c11 = f32x4.add(c11, f32x4.mul(s, b1));
+    c10 = madd(s, b0, c10);
+    c11 = madd(s, b1, c11);
     s = v128.load_splat<f32>(a, 8);
-    c20 = f32x4.add(c20, f32x4.mul(s, b0));
-    c21 = f32x4.add(c21, f32x4.mul(s, b1));
+    c20 = madd(s, b0, c20);
+    c21 = madd(s, b1, c21);
     s = v128.load_splat<f32>(a, 12);
-    c30 = f32x4.add(c30, f32x4.mul(s, b0));
-    c31 = f32x4.add(c31, f32x4.mul(s, b1));
+    c30 = madd(s, b0, c30);
+    c31 = madd(s, b1, c31);
     a += 16;
     b += 32;
   }
@@ -49,14 +50,14 @@ function tile(k: i32, a: usize, b: usize, c: usize, stride: usize, alpha: f32, b
   const r3 = r2 + stride;
   if (beta != 0) {
     const vb = f32x4.splat(beta);
-    c00 = f32x4.add(c00, f32x4.mul(vb, v128.load(c)));
-    c01 = f32x4.add(c01, f32x4.mul(vb, v128.load(c, 16)));
-    c10 = f32x4.add(c10, f32x4.mul(vb, v128.load(r1)));
-    c11 = f32x4.add(c11, f32x4.mul(vb, v128.load(r1, 16)));
-    c20 = f32x4.add(c20, f32x4.mul(vb, v128.load(r2)));
-    c21 = f32x4.add(c21, f32x4.mul(vb, v128.load(r2, 16)));
-    c30 = f32x4.add(c30, f32x4.mul(vb, v128.load(r3)));
-    c31 = f32x4.add(c31, f32x4.mul(vb, v128.load(r3, 16)));
+    c00 = madd(vb, v128.load(c), c00);
+    c01 = madd(vb, v128.load(c, 16), c01);
+    c10 = madd(vb, v128.load(r1), c10);
+    c11 = madd(vb, v128.load(r1, 16), c11);
+    c20 = madd(vb, v128.load(r2), c20);
+    c21 = madd(vb, v128.load(r2, 16), c21);
+    c30 = madd(vb, v128.load(r3), c30);
+    c31 = madd(vb, v128.load(r3, 16), c31);
   }
   v128.store(c, c00);
   v128.store(c, c01, 16);

@@ -3,6 +3,7 @@
  * two accumulators of 4 lanes. Tails go through one scalar sum.
  * @module
  */
+import { madd } from './fma';
 import { loadBrain, loadHalf, oneBrain, oneHalf } from './half';
 
 /** Sum of the lanes, pairwise. */
@@ -51,15 +52,15 @@ function rowsTimes(y: usize, x: usize, w: usize, stride: usize, rows: i32, k: i3
     let i = 0;
     for (; i + 8 <= k; i += 8) {
       let v = v128.load(px);
-      a0 = f32x4.add(a0, f32x4.mul(v, load4(p0, format)));
-      a1 = f32x4.add(a1, f32x4.mul(v, load4(p1, format)));
-      a2 = f32x4.add(a2, f32x4.mul(v, load4(p2, format)));
-      a3 = f32x4.add(a3, f32x4.mul(v, load4(p3, format)));
+      a0 = madd(v, load4(p0, format), a0);
+      a1 = madd(v, load4(p1, format), a1);
+      a2 = madd(v, load4(p2, format), a2);
+      a3 = madd(v, load4(p3, format), a3);
       v = v128.load(px, 16);
-      b0 = f32x4.add(b0, f32x4.mul(v, load4(p0 + step, format)));
-      b1 = f32x4.add(b1, f32x4.mul(v, load4(p1 + step, format)));
-      b2 = f32x4.add(b2, f32x4.mul(v, load4(p2 + step, format)));
-      b3 = f32x4.add(b3, f32x4.mul(v, load4(p3 + step, format)));
+      b0 = madd(v, load4(p0 + step, format), b0);
+      b1 = madd(v, load4(p1 + step, format), b1);
+      b2 = madd(v, load4(p2 + step, format), b2);
+      b3 = madd(v, load4(p3 + step, format), b3);
       px += 32;
       p0 += step << 1;
       p1 += step << 1;
@@ -103,8 +104,8 @@ function rowsTimes(y: usize, x: usize, w: usize, stride: usize, rows: i32, k: i3
     let px = x;
     let i = 0;
     for (; i + 8 <= k; i += 8) {
-      a = f32x4.add(a, f32x4.mul(v128.load(px), load4(p, format)));
-      b = f32x4.add(b, f32x4.mul(v128.load(px, 16), load4(p + step, format)));
+      a = madd(v128.load(px), load4(p, format), a);
+      b = madd(v128.load(px, 16), load4(p + step, format), b);
       px += 32;
       p += step << 1;
     }

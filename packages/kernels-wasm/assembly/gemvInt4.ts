@@ -5,6 +5,7 @@
  * multiplied by 16^-j beforehand (prepare.ts). So a vector of 4 weights costs and, convert, multiply, add. f32 accumulators, 4 lanes.
  * @module
  */
+import { madd } from './fma';
 import { total } from './gemv';
 import { prepare, zeroPart } from './prepare';
 
@@ -16,12 +17,12 @@ export function prepareInt4(x: usize, k: i32, dst: usize, sums: usize, groupSize
 // @ts-ignore: decorator
 @inline
 function masked(acc: v128, x: v128, codes: v128, mask: v128): v128 {
-  return f32x4.add(acc, f32x4.mul(x, f32x4.convert_i32x4_s(v128.and(codes, mask))));
+  return madd(x, f32x4.convert_i32x4_s(v128.and(codes, mask)), acc);
 }
 // @ts-ignore: decorator
 @inline
 function top(acc: v128, x: v128, codes: v128): v128 {
-  return f32x4.add(acc, f32x4.mul(x, f32x4.convert_i32x4_s(i32x4.shr_u(codes, 28))));
+  return madd(x, f32x4.convert_i32x4_s(i32x4.shr_u(codes, 28)), acc);
 }
 
 /**
@@ -122,10 +123,10 @@ export function gemvInt4(
         p2 += 16;
         p3 += 16;
       }
-      t0 = f32x4.add(t0, f32x4.mul(a0, v128.load_splat<f32>(s)));
-      t1 = f32x4.add(t1, f32x4.mul(a1, v128.load_splat<f32>(s + scalesStride)));
-      t2 = f32x4.add(t2, f32x4.mul(a2, v128.load_splat<f32>(s + (scalesStride << 1))));
-      t3 = f32x4.add(t3, f32x4.mul(a3, v128.load_splat<f32>(s + scalesStride * 3)));
+      t0 = madd(a0, v128.load_splat<f32>(s), t0);
+      t1 = madd(a1, v128.load_splat<f32>(s + scalesStride), t1);
+      t2 = madd(a2, v128.load_splat<f32>(s + (scalesStride << 1)), t2);
+      t3 = madd(a3, v128.load_splat<f32>(s + scalesStride * 3), t3);
       s += 4;
     }
     finish(y, t0, scales, zeros, zero, 0, sums, groups, bias);
@@ -159,7 +160,7 @@ export function gemvInt4(
         px += 128;
         p += 16;
       }
-      t = f32x4.add(t, f32x4.mul(a, v128.load_splat<f32>(s)));
+      t = madd(a, v128.load_splat<f32>(s), t);
       s += 4;
     }
     finish(y, t, scales, zeros, zero, 0, sums, groups, bias);

@@ -5,6 +5,7 @@
  * lane: as an integer it is (q - 128) 2^24, exact in f32, and x was multiplied by 2^-24 beforehand (prepare.ts). f32 accumulators, 4 lanes.
  * @module
  */
+import { madd } from './fma';
 import { finish } from './gemvInt4';
 import { prepare } from './prepare';
 
@@ -17,7 +18,7 @@ export function prepareInt8(x: usize, k: i32, dst: usize, sums: usize, groupSize
 // @ts-ignore: decorator
 @inline
 function step(acc: v128, x: v128, codes: v128): v128 {
-  return f32x4.add(acc, f32x4.mul(x, f32x4.convert_i32x4_s(codes)));
+  return madd(x, f32x4.convert_i32x4_s(codes), acc);
 }
 
 /** As gemvInt4, with groupSize a multiple of 16, or at least k. */
@@ -88,10 +89,10 @@ export function gemvInt8(
         p2 += 16;
         p3 += 16;
       }
-      t0 = f32x4.add(t0, f32x4.mul(a0, v128.load_splat<f32>(s)));
-      t1 = f32x4.add(t1, f32x4.mul(a1, v128.load_splat<f32>(s + scalesStride)));
-      t2 = f32x4.add(t2, f32x4.mul(a2, v128.load_splat<f32>(s + (scalesStride << 1))));
-      t3 = f32x4.add(t3, f32x4.mul(a3, v128.load_splat<f32>(s + scalesStride * 3)));
+      t0 = madd(a0, v128.load_splat<f32>(s), t0);
+      t1 = madd(a1, v128.load_splat<f32>(s + scalesStride), t1);
+      t2 = madd(a2, v128.load_splat<f32>(s + (scalesStride << 1)), t2);
+      t3 = madd(a3, v128.load_splat<f32>(s + scalesStride * 3), t3);
       s += 4;
     }
     finish(y, t0, scales, zeros, zero, 128, sums, groups, bias);
@@ -121,7 +122,7 @@ export function gemvInt8(
         px += 64;
         p += 16;
       }
-      t = f32x4.add(t, f32x4.mul(a, v128.load_splat<f32>(s)));
+      t = madd(a, v128.load_splat<f32>(s), t);
       s += 4;
     }
     finish(y, t, scales, zeros, zero, 128, sums, groups, bias);

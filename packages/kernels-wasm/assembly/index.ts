@@ -10,18 +10,22 @@ export { decodeAffine, decodeBrain, decodeHalf } from './decode';
 export { expRow } from './exp';
 export { fakeQuant } from './fakeQuant';
 export { gemmBlock } from './gemm';
+export { gemmCodes } from './gemmCodes';
 export { gemvBrain, gemvFloat, gemvHalf } from './gemv';
+export { gemvCodes4, gemvCodes8 } from './gemvCodes';
 export { gemvInt4, prepareInt4 } from './gemvInt4';
 export { gemvInt8, prepareInt8 } from './gemvInt8';
+export { gluGelu, gluSilu } from './glu';
 export { mirror } from './mirror';
 export { obsSweep } from './obsSweep';
 export { packColumns, packRows } from './pack';
+export { packCodes4, packCodes8, packInput } from './packCodes';
+export { dequantizeInput, inputSums, nibbleOrder, quantizeInput } from './quantizeInput';
 export { rmsNorm } from './rmsNorm';
 export { rope } from './rope';
 export { scatterAdd } from './scatterAdd';
 export { select } from './select';
 export { softmax } from './softmax';
-export { swiglu } from './swiglu';
 export { triangularInverseSmall } from './triangularInverse';
 
 /** First byte that the module does not use itself. */

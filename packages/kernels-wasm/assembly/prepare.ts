@@ -4,6 +4,7 @@
  * Also sums x over each group (f32, ascending), for the zero points.
  * @module
  */
+import { madd } from './fma';
 
 /**
  * @param factor vector j is multiplied by factor ** j, the last by `last` (powers of two: exact)
@@ -40,7 +41,7 @@ export function zeroPart(scales: usize, zeros: usize, zero: f32, base: f32, sums
   let g = 0;
   for (; g + 4 <= groups; g += 4) {
     const z = zeros ? f32x4.sub(v128.load(zeros), shift) : f32x4.splat(zero - base);
-    acc = f32x4.add(acc, f32x4.mul(f32x4.mul(v128.load(scales), z), v128.load(sums)));
+    acc = madd(f32x4.mul(v128.load(scales), z), v128.load(sums), acc);
     scales += 16;
     sums += 16;
     if (zeros) zeros += 16;

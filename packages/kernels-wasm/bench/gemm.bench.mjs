@@ -1,37 +1,43 @@
 // Speed of the kernels, as a share of what the engine's 128-bit SIMD can do at most on this machine (ceiling.mjs), measured between the
-// rounds of each line. Build first, then: node bench/gemm.bench.mjs [pattern]
-// Median and best of seeded, warm rounds in process CPU time, which repeats on a busy machine where wall time does not.
+// rounds of each line. Build first, then: node bench/gemm.bench.mjs [pattern] [simd128 | relaxed]
+// Median and best of seeded, warm rounds in process CPU time, which repeats on a busy machine where wall time does not; wall is the best.
 import { cpus } from 'node:os';
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { createRng, matrix } from '@lmq/tensor';
 import { ceiling } from './ceiling.mjs';
 
 const pattern = new RegExp(process.argv[2] ?? '');
-const backend = await wasmBackend();
-const peak = await ceiling();
+const kernel = process.argv[3] ?? 'auto';
+const backend = await wasmBackend({ kernel });
+const peaks = { float: await ceiling(backend.variant === 'wasm-relaxed' ? 'relaxed' : 'simd128'), integer: await ceiling('dot') };
 const rng = createRng(1);
 const random = (n) => Float32Array.from({ length: n }, () => rng.normal());
 console.log(`${cpus()[0].model}, Node ${process.version}, ${backend.variant}; GFLOP/s; % = best of the best ceiling in the same rounds`);
 
-/** Seconds of CPU per call. */
+/** Seconds of CPU per call, and of wall time. */
 function time(work, calls) {
   const from = process.cpuUsage();
+  const start = performance.now();
   for (let i = 0; i < calls; i++) work();
+  const wall = (performance.now() - start) / 1e3 / calls;
   const { user, system } = process.cpuUsage(from);
-  return (user + system) / 1e6 / calls;
+  return { cpu: (user + system) / 1e6 / calls, wall };
 }
 
-async function measure(name, operations, bytes, work, rounds = 9) {
+async function measure(name, operations, bytes, work, rounds = 9, peak = peaks.float) {
   if (!pattern.test(name)) return;
-  const calls = Math.max(1, Math.ceil(0.005 / Math.max(time(work, 3), 1e-6))); // at least 5 ms a round
+  const calls = Math.max(1, Math.ceil(0.005 / Math.max(time(work, 3).cpu, 1e-6))); // at least 5 ms a round
   const seconds = [];
   let top = 0;
+  let wall = Number.POSITIVE_INFINITY;
   for (let i = 0; i < rounds; i++) {
-    seconds.push(time(work, calls));
+    const took = time(work, calls);
+    seconds.push(took.cpu);
+    wall = Math.min(wall, took.wall);
     let done = 0;
     const spent = time(() => {
       done = peak();
-    }, 3);
+    }, 3).cpu;
     top = Math.max(top, done / spent / 1e9);
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -40,8 +46,10 @@ async function measure(name, operations, bytes, work, rounds = 9) {
   const [median, best] = [seconds[rounds >> 1], seconds[0]];
   const share = `${Math.round((100 * operations) / best / 1e9 / top)} % of ${top.toFixed(1)}`;
   const stream = bytes ? `, ${(bytes / best / 1e9).toFixed(1)} GB/s of weight` : '';
-  const ms = (median * 1e3).toFixed(2).padStart(8);
-  console.log(`${name.padEnd(37)} ${ms} ms  median ${rate(median)}  best ${rate(best)}  (${share}${stream})`);
+  const ms = (t) => (t * 1e3).toFixed(2).padStart(7);
+  console.log(
+    `${name.padEnd(42)} ${ms(median)} ms, best ${ms(best)}, wall ${ms(wall)}  median ${rate(median)}  best ${rate(best)}  (${share}${stream})`,
+  );
 }
 
 // Many short calls: the engine replaces its first, slow code while they run.
@@ -125,21 +133,26 @@ function affine(bits, groupSize) {
 }
 
 for (const [label, make] of Object.entries(weights)) {
-  if (!pattern.test(`linear ${label}`)) continue;
-  const loaded = backend.load({ weight: make() });
-  for (const tokens of [1, 4, 16, 128]) {
-    const s = backend.scope();
-    const x = s.upload(matrix(random(tokens * width), tokens, width));
-    await measure(
-      `linear ${label} ${width}², ${tokens} tokens`,
-      2 * tokens * count,
-      tokens === 1 ? loaded.bytes : 0,
-      () => s.free(s.linear(x, loaded)),
-      tokens === 1 ? 25 : 5,
-    );
-    s.dispose();
+  for (const activations of label.startsWith('int') ? ['float32', 'int16', 'int8'] : ['float32']) {
+    const title = activations === 'float32' ? `linear ${label}` : `linear ${label} x ${activations}`;
+    if (!pattern.test(title)) continue;
+    const loaded = backend.load({ weight: make() }, { activations });
+    for (const tokens of [1, 4, 16, 128, 512]) {
+      if (tokens === 512 && !label.startsWith('int4 g32')) continue;
+      const s = backend.scope();
+      const x = s.upload(matrix(random(tokens * width), tokens, width));
+      await measure(
+        `${title} ${width}², ${tokens} tokens`,
+        2 * tokens * count,
+        tokens === 1 ? loaded.bytes : 0,
+        () => s.free(s.linear(x, loaded)),
+        tokens === 1 ? 25 : tokens === 512 ? 3 : 5,
+        activations === 'float32' ? peaks.float : peaks.integer,
+      );
+      s.dispose();
+    }
+    loaded.dispose();
   }
-  loaded.dispose();
 }
 
 {
@@ -169,7 +182,8 @@ for (const [label, make] of Object.entries(weights)) {
     bits: 4,
   };
   await measure('fakeQuant 2048² g128 (weights)', 2 ** 22, 0, () => s.free(s.fakeQuant(big, g, 128)));
-  await measure('swiglu 2048² (elements)', 2 ** 22, 0, () => s.free(s.swiglu(big, big)));
+  await measure('glu silu 2048² (elements)', 2 ** 22, 0, () => s.free(s.glu(big, big)));
+  await measure('glu gelu-tanh 2048² (elements)', 2 ** 22, 0, () => s.free(s.glu(big, big, 'gelu-tanh')));
   await measure('softmax 2048² (elements)', 2 ** 22, 0, () => s.free(s.softmax(big)));
   const q = s.upload(matrix(random(512 * 1024), 512, 1024));
   await measure('attention 512 tokens, 16 heads of 64', (4 * 512 * 513 * 1024) / 2, 0, () =>

@@ -108,17 +108,19 @@ describe('nothing is read or written past an operand', () => {
           ? { ...dense, shape: [rows, cols], format: 'fp32', data: new Float32Array(n) }
           : { ...dense, shape: [rows, cols], format: kind as 'fp16' | 'bf16', data: new Uint16Array(n) };
       const data = weight.kind === 'affine' ? weight.codes : weight.kind === 'dense' ? weight.data : new Uint8Array(0);
-      const { backend, memory } = await backendAtTheEnd(data.byteLength + 16);
-      const loaded = backend.load({ weight });
-      expect(memory.freeList().some((e) => e.address + e.bytes === 8 * MEGABYTE)).toBe(false);
-      for (const tokens of [1, 2, 7, 9]) {
-        const s = backend.scope();
-        const x = s.upload(matrix(new Float32Array(tokens * cols).fill(1), tokens, cols));
-        s.linear(x, loaded);
-        s.embedding(loaded, [rows - 1]);
-        s.dispose();
+      const { backend, memory } = await backendAtTheEnd(data.byteLength + 32);
+      for (const activations of ['float32', 'int16', 'int8'] as const) {
+        const loaded = backend.load({ weight }, { activations });
+        expect(memory.freeList().some((e) => e.address + e.bytes === 8 * MEGABYTE)).toBe(false);
+        for (const tokens of [1, 2, 7, 9, 14]) {
+          const s = backend.scope();
+          const x = s.upload(matrix(new Float32Array(tokens * cols).fill(1), tokens, cols));
+          s.linear(x, loaded);
+          s.embedding(loaded, [rows - 1]);
+          s.dispose();
+        }
+        loaded.dispose();
       }
-      loaded.dispose();
     }
   });
 });

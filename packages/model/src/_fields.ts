@@ -11,6 +11,8 @@ export function ownField(object: object, name: string): unknown {
 
 export interface Fields {
   get(name: string): unknown;
+  /** Names of the fields that are there, where the reader knows them. */
+  readonly names: readonly string[];
   /** @throws LmqError `model/config` unless an integer in [min, max]; `fallback` when the field is absent or null */
   integer(name: string, min: number, max: number, fallback?: number): number;
   /** @throws LmqError `model/config` unless a finite number in (0, max] */
@@ -21,16 +23,20 @@ export interface Fields {
   only(name: string, allowed: readonly unknown[], hint?: string): void;
 }
 
-/** Fields behind `get`; absent is undefined. */
-export function createFields(get: (name: string) => unknown, op: string): Fields {
+/**
+ * Fields behind `get`; absent is undefined.
+ * @param prefix goes before names in messages
+ */
+export function createFields(get: (name: string) => unknown, op: string, prefix = '', names: readonly string[] = []): Fields {
   const wrong = (name: string, expected: string, found: unknown) =>
-    new LmqError('model/config', `the configuration's ${name} is unusable`, { op, expected, found: found ?? 'nothing' });
+    new LmqError('model/config', `the configuration's ${prefix}${name} is unusable`, { op, expected, found: found ?? 'nothing' });
   const number = (name: string, fallback?: number): unknown => {
     const value = get(name) ?? fallback;
     return typeof value === 'bigint' ? Number(value) : value;
   };
   return {
     get,
+    names,
     integer(name, min, max, fallback) {
       const value = number(name, fallback);
       if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
@@ -51,7 +57,7 @@ export function createFields(get: (name: string) => unknown, op: string): Fields
     only(name, allowed, hint) {
       const value = get(name);
       if (value === undefined || value === null || allowed.includes(value)) return;
-      throw unsupported(op, name, value, allowed.join(' or '), hint);
+      throw unsupported(op, prefix + name, value, allowed.length ? allowed.join(' or ') : 'nothing', hint);
     },
   };
 }

@@ -1,5 +1,5 @@
 /**
- * SwiGLU (Shazeer 2020): down(silu(gate x) * up x), of a block or of one expert.
+ * A gated MLP (Shazeer 2020): down(activation(gate x) * up x), of a block or of one expert.
  * @module
  */
 import type { Handle, Scope } from '@lmq/tensor';
@@ -9,7 +9,7 @@ import type { Block, BlockContext, LoadedSite } from './api.js';
 export async function mlp(t: Scope, s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext, expert?: number): Promise<Handle> {
   const gate = block.at('gate', expert);
   ctx.tap?.(gate.site.input, x);
-  const act = t.swiglu(t.linear(x, gate.loaded), t.linear(x, block.at('up', expert).loaded));
+  const act = t.glu(t.linear(x, gate.loaded), t.linear(x, block.at('up', expert).loaded), ctx.architecture.mlp.activation);
   await s.flush(); // `s` has the caller's signal
   const down = block.at('down', expert);
   ctx.tap?.(down.site.input, act);

@@ -3,8 +3,8 @@
  * @module
  */
 import type { Checkpoint } from '@lmq/checkpoints';
-import { decode } from '@lmq/formats';
-import { type CompressedTensor, type FloatData, type FloatFormat, LmqError, type Matrix } from '@lmq/tensor';
+import { countBadBlocks, decode } from '@lmq/formats';
+import { type CompressedTensor, type FloatData, type FloatFormat, LmqError, type Matrix, matrix } from '@lmq/tensor';
 
 /**
  * Reads a tensor whose stored shape must be `shape`; the result is 2-D with leading axes merged.
@@ -50,6 +50,17 @@ export async function readVector(checkpoint: Checkpoint, tensor: string, n: numb
   return decode(await readWeight(checkpoint, tensor, [n], op));
 }
 
+/** A norm's weight as a matrix [1, n] to multiply with. 1 + w is rounded once to float32, as Hugging Face does. */
+export async function readNorm(checkpoint: Checkpoint, tensor: string, n: number, plusOne: boolean, op: string): Promise<Matrix> {
+  const weight = await readVector(checkpoint, tensor, n, op);
+  if (!plusOne) return weight;
+  return matrix(
+    weight.data.map((w) => 1 + w),
+    1,
+    n,
+  );
+}
+
 /** Numbers in a weight that are NaN or infinite, among the floats it stores: values, scales, tables. */
 export function countNonFinite(t: CompressedTensor): number {
   switch (t.kind) {
@@ -60,7 +71,7 @@ export function countNonFinite(t: CompressedTensor): number {
     case 'lut':
       return countFloats('fp32', t.tables.data) + (t.scales ? countFloats(t.scales.format, t.scales.data) : 0);
     case 'blocks':
-      return countBlockScales(t.data, t.type === 'Q4_0' ? 18 : 34);
+      return countBadBlocks(t);
     case 'sum':
       return t.terms.reduce((n, term) => n + countNonFinite(term), 0);
     case 'parts':
@@ -79,12 +90,5 @@ function countFloats(format: FloatFormat, data: FloatData): number {
   }
   const exponent = format === 'fp16' ? 0x7c00 : 0x7f80;
   for (let i = 0; i < data.length; i++) if ((data[i]! & exponent) === exponent) count++;
-  return count;
-}
-
-/** Q4_0 and Q8_0 blocks begin with an fp16 scale, little-endian: its exponent lies in the second byte. */
-function countBlockScales(data: Uint8Array, blockBytes: number): number {
-  let count = 0;
-  for (let i = 1; i < data.length; i += blockBytes) if ((data[i]! & 0x7c) === 0x7c) count++;
   return count;
 }

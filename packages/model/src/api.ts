@@ -2,7 +2,7 @@
  * What a transformer is to lmq: an {@link Architecture} (data), {@link Block}s (weights in a backend), a {@link Model} (all of it).
  * @module
  */
-import type { Backend, Handle, Linear, LoadedLinear, Scope } from '@lmq/tensor';
+import type { Backend, GluActivation, Handle, Linear, LoadedLinear, Scope } from '@lmq/tensor';
 
 /** What a linear inside a block does. */
 export type Role = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down' | 'router';
@@ -16,7 +16,7 @@ export interface Site {
   expert?: number;
   /** Name of the tensor in the checkpoint. */
   tensor: string;
-  /** Rows [from, to) of that tensor once its leading axes are merged: one expert of a stacked tensor. */
+  /** Rows [from, to) of that tensor once its leading axes are merged: one expert of a stacked tensor, or one part of a fused one (Phi-3). */
   slice?: [from: number, to: number];
   /** Name of the bias tensor. */
   bias?: string;
@@ -24,9 +24,31 @@ export interface Site {
   input: string;
 }
 
+/** How RoPE's frequencies are stretched over a longer context; see `ropeFrequencies`. Contexts count positions. */
+export type RopeScaling =
+  | { type: 'linear'; factor: number }
+  | { type: 'llama3'; factor: number; lowFrequency: number; highFrequency: number; originalContext: number }
+  | {
+      type: 'yarn';
+      factor: number;
+      originalContext: number;
+      betaFast: number;
+      betaSlow: number;
+      /** Whether the ends of the ramp are rounded outwards to whole indices. */
+      truncate: boolean;
+      /** Factor of cos and sin. */
+      magnitude: number;
+    };
+
+/** RoPE's frequencies: theta^(-2i / rotary), scaled or not. */
+export interface RopeKind {
+  theta: number;
+  scaling?: RopeScaling;
+}
+
 /** A Llama-style decoder as plain data. Sizes count elements. */
 export interface Architecture {
-  /** `llama`, `mistral` or `mixtral`. */
+  /** `model_type` of config.json: `llama`, `mistral`, `mixtral`, `qwen2`, `qwen3`, `gemma3_text` or `phi3`. */
   family: string;
   layers: number;
   hidden: number;
@@ -38,11 +60,19 @@ export interface Architecture {
   context: number;
   /** True when the head is the embedding matrix. */
   tied: boolean;
-  norm: { eps: number };
-  /** `half`: element i of a head pairs with i + headDim / 2 (Hugging Face). `interleaved`: 2i with 2i + 1 (GGUF llama). */
-  rope: { theta: number; style: 'half' | 'interleaved' };
-  /** SwiGLU width, per expert when there are experts. */
-  mlp: { kind: 'swiglu'; intermediate: number };
+  /** `plusOne`: stored norm weights are differences from 1 (Gemma); blocks and models add it while loading. */
+  norm: { eps: number; plusOne: boolean };
+  /** `scale`: factor of q k^T. `windows`: by layer, how many last keys a query sees, its own included; null: all. */
+  attention: { scale: number; windows: (number | null)[] };
+  /**
+   * `half`: element i of a head pairs with i + rotary / 2 (Hugging Face). `interleaved`: 2i with 2i + 1 (GGUF llama). Only the first
+   * `rotary` elements of a head turn. `local`: for the layers that have a window, where they differ from the others (Gemma 3).
+   */
+  rope: RopeKind & { style: 'half' | 'interleaved'; rotary: number; local?: RopeKind };
+  /** Factor of the embeddings, already rounded to the model's own number format (Gemma: sqrt(hidden)); absent: 1. Use `embedTokens`. */
+  embeddingScale?: number;
+  /** Width, per expert when there are experts. `silu`: SwiGLU, `gelu-tanh`: GeGLU. */
+  mlp: { activation: GluActivation; intermediate: number };
   /** Softmax router; the weights of the `topK` chosen experts are normalised to sum 1. */
   moe?: { experts: number; topK: number };
   tensors: {
@@ -50,9 +80,15 @@ export interface Architecture {
     finalNorm: string;
     /** Equal to `embedding` when tied. */
     head: string;
-    /** Norm weights by layer. */
+    /** Norm weights by layer: of the two halves' inputs. */
     attentionNorm: string[];
     mlpNorm: string[];
+    /** Of the halves' outputs, before they join the residual stream (Gemma 3). */
+    attentionPostNorm?: string[];
+    mlpPostNorm?: string[];
+    /** Of each head's queries and keys, before RoPE (Qwen 3, Gemma 3). */
+    queryNorm?: string[];
+    keyNorm?: string[];
   };
   /** In the order in which a forward pass reaches them. */
   sites: Site[];
@@ -60,10 +96,12 @@ export interface Architecture {
   warnings: string[];
 }
 
-/** cos and sin of the rotation angles, [positions, headDim / 2] each. Belongs to the caller. */
+/** cos and sin of the rotation angles, [positions, rotary / 2] each. Belongs to the caller. */
 export interface RopeTables {
   readonly cos: Handle;
   readonly sin: Handle;
+  /** Of layers with a window, where theirs differ. */
+  readonly local?: { readonly cos: Handle; readonly sin: Handle };
   readonly positions: number;
   dispose(): void;
 }
@@ -117,11 +155,21 @@ export interface BlockSite extends LoadedSite {
   readonly linear: Linear;
 }
 
+/** Norm weights of a block, [1, width] each, ready to multiply with; see `Architecture.tensors` for which are there. */
+export interface BlockNorms {
+  readonly attention: Handle;
+  readonly mlp: Handle;
+  readonly attentionPost?: Handle;
+  readonly mlpPost?: Handle;
+  readonly query?: Handle;
+  readonly key?: Handle;
+}
+
 /** The weights of one transformer block in a backend. Belongs to the caller. */
 export interface Block<S extends LoadedSite = BlockSite> {
   readonly layer: number;
   readonly backend: Backend;
-  readonly norms: { readonly attention: Handle; readonly mlp: Handle };
+  readonly norms: BlockNorms;
   /** By site name. */
   readonly linears: ReadonlyMap<string, S>;
   /** Bytes in the backend's memory. */
@@ -163,14 +211,43 @@ export interface Model {
   dispose(): void;
 }
 
+/** One turn of a conversation. Templates may read more fields, such as `tool_calls`. */
+export interface ChatMessage {
+  /** Usually `system`, `user`, `assistant` or `tool`. */
+  role: string;
+  content: unknown;
+  [field: string]: unknown;
+}
+
+export interface ChatOpts {
+  /** Ends with what begins the assistant's next turn. Default false. */
+  addGenerationPrompt?: boolean;
+  /** JSON schemas of functions, for templates that tell the model of them. */
+  tools?: readonly unknown[];
+  /** More variables for the template, e.g. `{ enable_thinking: false }`. */
+  variables?: Readonly<Record<string, unknown>>;
+  /** Which of several named templates. Default: `tool_use` when there are tools and a template of that name, else `default`. */
+  name?: string;
+  /** What a template that writes the date takes for now, in UTC. Default: the present. */
+  now?: Date;
+}
+
 /** Text to token ids and back. */
 export interface Tokenizer {
   /** Without special tokens unless `bos` asks for the begin token; names of special tokens inside `text` become those tokens. */
   encode(text: string, opts?: { bos?: boolean }): number[];
+  /**
+   * Ids of a conversation in the form that the model was trained on, begin token included where the template has one. Absent when the
+   * tokenizer comes without a chat template.
+   * @throws LmqError `argument/value` when the template refuses the messages, `tokenizer/unsupported` when it cannot be read
+   */
+  chat?(messages: readonly ChatMessage[], opts?: ChatOpts): number[];
   /** Special tokens are left out, and ids that stand for nothing. */
   decode(ids: ArrayLike<number>): string;
   /** Begin token. */
   readonly bos?: number;
+  /** Whether the model wants `bos` before a text: there is one, and the files do not say otherwise. */
+  readonly addBos: boolean;
   /** End tokens: generation stops at any of them. */
   readonly eos: readonly number[];
   /** Number of ids. */

@@ -14,10 +14,11 @@ export interface Naming {
   embedding: string;
   finalNorm: string;
   head: string;
-  attentionNorm(layer: number): string;
-  mlpNorm(layer: number): string;
-  /** `slice` index when the tensor stacks all experts. */
-  linear(layer: number, role: Role, expert?: number): { tensor: string; stacked?: boolean };
+  /** By layer; those that a family lacks are absent. */
+  norms: Record<'attentionNorm' | 'mlpNorm', (layer: number) => string> &
+    Partial<Record<'attentionPostNorm' | 'mlpPostNorm' | 'queryNorm' | 'keyNorm', (layer: number) => string>>;
+  /** `from`: first row of the role when the tensor holds more than it, leading axes merged. */
+  linear(layer: number, role: Role, expert?: number): { tensor: string; bias?: string; from?: number };
 }
 
 const ATTENTION = { q: 'q_proj', k: 'k_proj', v: 'v_proj', o: 'o_proj' } as const;
@@ -76,13 +77,11 @@ export function buildArchitecture(
   };
   const sites: Site[] = [];
   const add = (layer: number, role: Role, input: string, expert?: number) => {
-    const { tensor, stacked } = names.linear(layer, role, expert);
+    const { tensor, bias, from } = names.linear(layer, role, expert);
     const site: Site = { name: moduleName(layer, role, expert), layer, role, tensor: need(tensor), input: `layers.${layer}.${input}` };
     if (expert !== undefined) site.expert = expert;
-    if (stacked && expert !== undefined) {
-      const rows = roleShape(sizes, role)[0];
-      site.slice = [expert * rows, (expert + 1) * rows];
-    }
+    if (from !== undefined) site.slice = [from, from + roleShape(sizes, role)[0]];
+    if (bias !== undefined) site.bias = need(bias);
     sites.push(site);
   };
   const tensors: Architecture['tensors'] = {
@@ -93,8 +92,10 @@ export function buildArchitecture(
     mlpNorm: [],
   };
   for (let l = 0; l < sizes.layers; l++) {
-    tensors.attentionNorm.push(need(names.attentionNorm(l)));
-    tensors.mlpNorm.push(need(names.mlpNorm(l)));
+    for (const [norm, nameOf] of Object.entries(names.norms)) {
+      const key = norm as keyof Naming['norms'];
+      tensors[key] = [...(tensors[key] ?? []), need(nameOf(l))];
+    }
     for (const role of ['q', 'k', 'v'] as const) add(l, role, 'qkv');
     add(l, 'o', 'o');
     if (!sizes.moe) {

@@ -1,18 +1,19 @@
 /**
  * One transformer block: loading its weights, and running it.
  *
- *     h = x + o(attention(rope(q(n1)), rope(k(n1)), v(n1)))     n1 = rmsNorm(x)
- *     y = h + mlp(rmsNorm(h))                                   mlp: down(silu(gate) * up), or experts
+ *     h = x + post(o(attention(rope(norm(q(n))), rope(norm(k(n))), v(n))))     n = rmsNorm(x)
+ *     y = h + post(mlp(rmsNorm(h)))                                            mlp: down(activation(gate) * up), or experts
  *
+ * Norms of queries and keys (per head) and of the halves' outputs (`post`) are there where the family has them.
  * Temporaries live in scopes of their own and are freed before the block returns; only the residual stream outlives them.
  * @module
  */
 import type { Checkpoint } from '@lmq/checkpoints';
 import { sliceRows } from '@lmq/formats';
-import { type Backend, type CompressedTensor, type Handle, type Linear, LmqError, type Scope } from '@lmq/tensor';
+import { type Backend, type CompressedTensor, type Handle, type Linear, LmqError, type LoadOpts, type Scope } from '@lmq/tensor';
 import { mlp } from './_mlp.js';
-import { readVector, readWeight } from './_weights.js';
-import type { Architecture, Block, BlockContext, LoadedSite, Role, Site } from './api.js';
+import { readNorm, readVector, readWeight } from './_weights.js';
+import type { Architecture, Block, BlockContext, BlockNorms, LoadedSite, Role, Site } from './api.js';
 import { siteShape } from './architecture.js';
 import { moeForward } from './moe.js';
 
@@ -32,8 +33,9 @@ export function loadResidentBlock(
   architecture: Architecture,
   layer: number,
   backend: Backend,
+  opts: LoadOpts = {},
 ): Promise<Block<LoadedSite>> {
-  return readBlock(checkpoint, architecture, layer, backend, (site, linear) => ({ site, loaded: backend.load(linear) }));
+  return readBlock(checkpoint, architecture, layer, backend, (site, linear) => ({ site, loaded: backend.load(linear, opts) }));
 }
 
 async function readBlock<S extends LoadedSite>(
@@ -44,17 +46,14 @@ async function readBlock<S extends LoadedSite>(
   load: (site: Site, linear: Linear) => S,
 ): Promise<Block<S>> {
   const op = 'loadBlock';
-  const attentionNorm = architecture.tensors.attentionNorm[layer];
-  const mlpNorm = architecture.tensors.mlpNorm[layer];
-  if (attentionNorm === undefined || mlpNorm === undefined) {
+  if (!(Number.isInteger(layer) && layer >= 0 && layer < architecture.layers)) {
     throw new LmqError('argument/option', 'there is no such layer', { op, expected: `0 … ${architecture.layers - 1}`, found: layer });
   }
   const linears = new Map<string, S>();
   const home = backend.scope();
   try {
-    const norm = async (name: string) => home.upload(await readVector(checkpoint, name, architecture.hidden, op));
-    const norms = { attention: await norm(attentionNorm), mlp: await norm(mlpNorm) };
-    const stacks = new Map<string, CompressedTensor>(); // experts stacked in one tensor: read once
+    const norms = await readNorms(checkpoint, architecture, layer, home);
+    const stacks = new Map<string, CompressedTensor>(); // tensors of several sites: read once
     for (const site of architecture.sites) {
       if (site.layer !== layer) continue;
       linears.set(site.name, load(site, await readLinear(checkpoint, architecture, site, stacks)));
@@ -65,6 +64,20 @@ async function readBlock<S extends LoadedSite>(
     home.dispose();
     throw e;
   }
+}
+
+async function readNorms(checkpoint: Checkpoint, architecture: Architecture, layer: number, home: Scope): Promise<BlockNorms> {
+  const { tensors, hidden, headDim, norm } = architecture;
+  const read = async (name: string, n: number) => home.upload(await readNorm(checkpoint, name, n, norm.plusOne, 'loadBlock'));
+  const norms: { -readonly [K in keyof BlockNorms]: BlockNorms[K] } = {
+    attention: await read(tensors.attentionNorm[layer]!, hidden),
+    mlp: await read(tensors.mlpNorm[layer]!, hidden),
+  };
+  if (tensors.attentionPostNorm) norms.attentionPost = await read(tensors.attentionPostNorm[layer]!, hidden);
+  if (tensors.mlpPostNorm) norms.mlpPost = await read(tensors.mlpPostNorm[layer]!, hidden);
+  if (tensors.queryNorm) norms.query = await read(tensors.queryNorm[layer]!, headDim);
+  if (tensors.keyNorm) norms.key = await read(tensors.keyNorm[layer]!, headDim);
+  return norms;
 }
 
 async function readLinear(
@@ -81,8 +94,9 @@ async function readLinear(
   }
   let weight: CompressedTensor;
   if (site.slice) {
-    const experts = architecture.moe?.experts ?? 1;
-    const stack = stacks.get(site.tensor) ?? (await readWeight(checkpoint, site.tensor, [experts, out, width], op));
+    const rows = Math.max(...architecture.sites.map((s) => (s.tensor === site.tensor && s.slice ? s.slice[1] : 0)));
+    const stored = site.expert === undefined ? [rows, width] : [rows / out, out, width]; // fused, or stacked
+    const stack = stacks.get(site.tensor) ?? (await readWeight(checkpoint, site.tensor, stored, op));
     stacks.set(site.tensor, stack);
     weight = sliceRows(stack, ...site.slice);
   } else weight = await readWeight(checkpoint, site.tensor, [out, width], op);
@@ -93,7 +107,7 @@ function createBlock<S extends LoadedSite>(
   layer: number,
   backend: Backend,
   home: Scope,
-  norms: { attention: Handle; mlp: Handle },
+  norms: BlockNorms,
   linears: Map<string, S>,
   load: (site: Site, linear: Linear) => S,
 ): Block<S> {
@@ -114,7 +128,8 @@ function createBlock<S extends LoadedSite>(
     norms,
     linears,
     get bytes() {
-      let sum = 4 * (norms.attention.cols + norms.mlp.cols);
+      let sum = 0;
+      for (const norm of Object.values(norms) as Handle[]) sum += 4 * norm.cols;
       for (const { loaded } of linears.values()) sum += loaded.bytes;
       return sum;
     },
@@ -163,20 +178,23 @@ async function attentionHalf(s: Scope, block: Block<LoadedSite>, x: Handle, ctx:
   try {
     const n = t.rmsNorm(x, block.norms.attention, a.norm.eps);
     ctx.tap?.(block.at('q').site.input, n);
-    const q = t.linear(n, block.at('q').loaded);
-    const k = t.linear(n, block.at('k').loaded);
+    const q = perHead(t, t.linear(n, block.at('q').loaded), block.norms.query, a);
+    const k = perHead(t, t.linear(n, block.at('k').loaded), block.norms.key, a);
     const v = t.linear(n, block.at('v').loaded);
     t.free(n);
+    const window = a.attention.windows[block.layer] ?? undefined;
+    const angles = (window !== undefined && rope.local) || rope;
     const turn = { headDim: a.headDim, style: a.rope.style, position };
-    t.rope(q, rope.cos, rope.sin, turn);
-    t.rope(k, rope.cos, rope.sin, turn);
+    t.rope(q, angles.cos, angles.sin, turn);
+    t.rope(k, angles.cos, angles.sin, turn);
     const { keys, values } = cache ? cache.append(t, k, v, position) : { keys: k, values: v };
     await s.flush();
-    const mixed = t.attention(q, keys, values, { heads: a.heads, kvHeads: a.kvHeads, headDim: a.headDim, position });
+    const { heads, kvHeads, headDim, attention } = a;
+    const mixed = t.attention(q, keys, values, { heads, kvHeads, headDim, position, scale: attention.scale, window });
     await s.flush();
     const o = block.at('o');
     ctx.tap?.(o.site.input, mixed);
-    const out = t.linear(mixed, o.loaded);
+    const out = post(t, t.linear(mixed, o.loaded), block.norms.attentionPost, a);
     t.addTo(out, x);
     await s.flush();
     return t.keep(out, s);
@@ -189,11 +207,23 @@ async function mlpHalf(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: Block
   const t = s.backend.scope();
   try {
     const n = t.rmsNorm(x, block.norms.mlp, ctx.architecture.norm.eps);
-    const out = await mlp(t, s, block, n, ctx);
+    const out = post(t, await mlp(t, s, block, n, ctx), block.norms.mlpPost, ctx.architecture);
     t.addTo(out, x);
     await s.flush();
     return t.keep(out, s);
   } finally {
     t.dispose();
   }
+}
+
+/** Norms each head of x [tokens, heads * headDim] by itself. */
+function perHead(t: Scope, x: Handle, weight: Handle | undefined, { headDim, norm }: Architecture): Handle {
+  if (!weight) return x;
+  const rows = (x.rows * x.cols) / headDim;
+  return t.reshape(t.rmsNorm(t.reshape(x, rows, headDim), weight, norm.eps), x.rows, x.cols);
+}
+
+/** Norms the output of one half. */
+function post(t: Scope, x: Handle, weight: Handle | undefined, { norm }: Architecture): Handle {
+  return weight ? t.rmsNorm(x, weight, norm.eps) : x;
 }

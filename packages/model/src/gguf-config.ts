@@ -6,7 +6,7 @@
 import { LmqError } from '@lmq/tensor';
 import { createFields, type Fields, LIMITS, unsupported } from './_fields.js';
 import type { Architecture, Role } from './api.js';
-import { buildArchitecture, type Sizes } from './architecture.js';
+import { buildArchitecture, roleShape, type Sizes } from './architecture.js';
 
 const OP = 'parseGgufConfig';
 const EMBEDDING = 'token_embd.weight';
@@ -46,12 +46,11 @@ export function parseGgufConfig(metadata: ReadonlyMap<string, unknown>, hasTenso
       embedding: EMBEDDING,
       head: sizes.tied ? EMBEDDING : HEAD,
       finalNorm: 'output_norm.weight',
-      attentionNorm: (l) => `blk.${l}.attn_norm.weight`,
-      mlpNorm: (l) => `blk.${l}.ffn_norm.weight`,
+      norms: { attentionNorm: (l) => `blk.${l}.attn_norm.weight`, mlpNorm: (l) => `blk.${l}.ffn_norm.weight` },
       linear: (l, role, expert) =>
         expert === undefined
           ? { tensor: `blk.${l}.${LINEARS[role]}.weight` }
-          : { tensor: `blk.${l}.${LINEARS[role]}_exps.weight`, stacked: true },
+          : { tensor: `blk.${l}.${LINEARS[role]}_exps.weight`, from: expert * roleShape(sizes, role)[0] },
     },
     hasTensor,
     [],
@@ -76,9 +75,10 @@ function readSizes(f: Fields, tied: boolean): Sizes {
   f.only('llama.rope.dimension_count', [headDim, BigInt(headDim)]);
   const tokens = f.get('tokenizer.ggml.tokens') as { length?: number } | undefined;
   const experts = f.integer('llama.expert_count', 0, LIMITS.experts, 0);
+  const layers = f.integer('llama.block_count', 1, LIMITS.layers);
   const sizes: Sizes = {
     family: experts ? 'mixtral' : 'llama',
-    layers: f.integer('llama.block_count', 1, LIMITS.layers),
+    layers,
     hidden,
     heads,
     kvHeads,
@@ -86,9 +86,10 @@ function readSizes(f: Fields, tied: boolean): Sizes {
     vocab: f.integer('llama.vocab_size', 1, LIMITS.vocab, tokens?.length),
     context: f.integer('llama.context_length', 1, LIMITS.context),
     tied,
-    norm: { eps: f.positive('llama.attention.layer_norm_rms_epsilon', 1) },
-    rope: { theta: f.positive('llama.rope.freq_base', 1e12, 10000), style: 'interleaved' },
-    mlp: { kind: 'swiglu', intermediate: f.integer('llama.feed_forward_length', 1, LIMITS.width) },
+    norm: { eps: f.positive('llama.attention.layer_norm_rms_epsilon', 1), plusOne: false },
+    attention: { scale: 1 / Math.sqrt(headDim), windows: Array(layers).fill(null) },
+    rope: { theta: f.positive('llama.rope.freq_base', 1e12, 10000), style: 'interleaved', rotary: headDim },
+    mlp: { activation: 'silu', intermediate: f.integer('llama.feed_forward_length', 1, LIMITS.width) },
   };
   if (experts) sizes.moe = { experts, topK: f.integer('llama.expert_used_count', 1, experts) };
   return sizes;

@@ -3,8 +3,17 @@
  * @module
  */
 import type { Checkpoint } from '@lmq/checkpoints';
-import { type Backend, createPhase, type Handle, LmqError, type LoadedLinear, type LongCallOpts } from '@lmq/tensor';
-import { readVector, readWeight } from './_weights.js';
+import {
+  type Activations,
+  type Backend,
+  createPhase,
+  type Handle,
+  LmqError,
+  type LoadedLinear,
+  type LongCallOpts,
+  type Scope,
+} from '@lmq/tensor';
+import { readNorm, readWeight } from './_weights.js';
 import type { Architecture, Block, LoadedSite, Model, RopeTables } from './api.js';
 import { blockForward, loadResidentBlock } from './block.js';
 import { createKvCache } from './cache.js';
@@ -14,6 +23,8 @@ export interface LoadModelOpts extends LongCallOpts {
   checkpoint: Checkpoint;
   architecture: Architecture;
   backend: Backend;
+  /** How the inputs of quantized linears inside blocks are multiplied: exactly, or faster in integers. Default `float32`. */
+  activations?: Activations;
 }
 
 /** First size of the RoPE tables; they grow with the positions that are used. */
@@ -39,11 +50,11 @@ export async function loadModel(opts: LoadModelOpts): Promise<Model> {
     const table = async (name: string) => add(backend.load({ weight: await readWeight(checkpoint, name, [a.vocab, a.hidden], op) }));
     const embedding = await table(a.tensors.embedding);
     const head = a.tensors.head === a.tensors.embedding ? embedding : await table(a.tensors.head);
-    const finalNorm = home.upload(await readVector(checkpoint, a.tensors.finalNorm, a.hidden, op));
+    const finalNorm = home.upload(await readNorm(checkpoint, a.tensors.finalNorm, a.hidden, a.norm.plusOne, op));
     step(1);
     const blocks: Block<LoadedSite>[] = [];
     for (let l = 0; l < a.layers; l++) {
-      blocks.push(add(await loadResidentBlock(checkpoint, a, l, backend)));
+      blocks.push(add(await loadResidentBlock(checkpoint, a, l, backend, { activations: opts.activations })));
       step(l + 2, `layers.${l}`);
     }
     return createModel(a, backend, embedding, head, finalNorm, blocks, loaded);
@@ -51,6 +62,19 @@ export async function loadModel(opts: LoadModelOpts): Promise<Model> {
     for (const x of loaded) x.dispose();
     throw e;
   }
+}
+
+/**
+ * The residual stream before the first block, [ids.length, hidden] in `s`: embeddings, scaled where the architecture says so.
+ * @param table the loaded embedding matrix
+ */
+export function embedTokens(s: Scope, architecture: Architecture, table: LoadedLinear, ids: ArrayLike<number>): Handle {
+  const x = s.embedding(table, ids);
+  if (architecture.embeddingScale === undefined) return x;
+  const out = s.alloc(x.rows, x.cols);
+  s.addTo(out, x, architecture.embeddingScale);
+  s.free(x);
+  return out;
 }
 
 function createModel(
@@ -86,7 +110,7 @@ function createModel(
       const position = cache?.length ?? 0;
       checkIds(ids, position, architecture);
       const tables = ropeFor(position + ids.length);
-      let x = s.embedding(embedding, ids);
+      let x = embedTokens(s, architecture, embedding, ids);
       for (const block of blocks) {
         const cached = cache?.layers[block.layer];
         const y = await blockForward(s, block, x, { architecture, rope: tables, position, cache: cached, tap, onRoutes });

@@ -9,6 +9,13 @@ import type { Tokenizer } from './api.js';
 import { wrapTokenizer } from './tokenizer.js';
 
 const OP = 'tokenizerFromGguf';
+/** Names of special tokens in chat templates, and their keys. */
+const SPECIAL_TOKENS = [
+  ['bos_token', 'bos_token_id'],
+  ['eos_token', 'eos_token_id'],
+  ['unk_token', 'unknown_token_id'],
+  ['pad_token', 'padding_token_id'],
+] as const;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 const NORMAL = 1;
@@ -76,7 +83,19 @@ export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>): Token
     });
   };
   const ends = [id('eos_token_id'), id('eot_token_id')].filter((end) => end !== undefined);
-  return wrapTokenizer({ ...json(), added_tokens: added }, { bos: id('bos_token_id'), eos: [...new Set(ends)] });
+  const texts: Record<string, string> = {};
+  for (const [name, key] of SPECIAL_TOKENS) {
+    const at = id(key);
+    if (at !== undefined) texts[name] = tokens[at]!;
+  }
+  const specials = {
+    bos: id('bos_token_id'),
+    addBos: metadata.get('tokenizer.ggml.add_bos_token') !== false,
+    eos: [...new Set(ends)],
+    template: metadata.get('tokenizer.chat_template'),
+    texts,
+  };
+  return wrapTokenizer({ ...json(), added_tokens: added }, specials);
 }
 
 function byteLevel(vocab: object, merges: string[], pre: unknown): object {

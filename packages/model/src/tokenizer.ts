@@ -7,32 +7,60 @@ import { Tokenizer as Runner } from '@huggingface/tokenizers';
 import { LmqError } from '@lmq/tensor';
 import { ownField } from './_fields.js';
 import type { Tokenizer } from './api.js';
+import { renderChat } from './chat.js';
 
 /** What a caller knows about special tokens besides `tokenizer.json`. */
 interface Specials {
   bos?: number;
+  /** Whether the model wants `bos` before a text. Default true. */
+  addBos?: boolean;
   eos: number[];
+  /** The chat template, a text or a list of named ones. */
+  template?: unknown;
+  /** Texts of special tokens, for the template. */
+  texts?: Record<string, string>;
 }
 
 /**
  * Makes a tokenizer of a parsed `tokenizer.json`.
- * @param tokenizerConfig parsed `tokenizer_config.json`: names the begin and end tokens
+ * @param tokenizerConfig parsed `tokenizer_config.json`: names the begin and end tokens, and may hold the chat template
  * @param generationConfig parsed `generation_config.json`: may name more end tokens, by id
+ * @param chatTemplate the text of `chat_template.jinja`, which wins over the template in `tokenizer_config.json`
  * @throws LmqError `tokenizer/unsupported` when the tokenizer cannot be built
  */
-export function createTokenizer(tokenizerJson: unknown, tokenizerConfig: unknown = {}, generationConfig: unknown = {}): Tokenizer {
+export function createTokenizer(
+  tokenizerJson: unknown,
+  tokenizerConfig: unknown = {},
+  generationConfig: unknown = {},
+  chatTemplate?: string,
+): Tokenizer {
   const json = asObject(tokenizerJson, 'tokenizer.json');
   const config = asObject(tokenizerConfig, 'tokenizer_config.json');
   const generation = asObject(generationConfig, 'generation_config.json');
   const runner = buildRunner(json, config);
-  const named = (field: string): number | undefined => {
+  const textOf = (field: string): unknown => {
     const value = ownField(config, field);
-    const text = typeof value === 'object' && value !== null ? ownField(value, 'content') : value;
+    return typeof value === 'object' && value !== null ? ownField(value, 'content') : value;
+  };
+  const named = (field: string): number | undefined => {
+    const text = textOf(field);
     return typeof text === 'string' ? runner.token_to_id(text) : undefined;
   };
   const numbered = (field: string): number[] => [ownField(generation, field)].flat().filter((id) => Number.isSafeInteger(id)) as number[];
   const ends = [named('eos_token'), ...numbered('eos_token_id')].filter((id) => id !== undefined);
-  return wrap(runner, { bos: named('bos_token') ?? numbered('bos_token_id')[0], eos: [...new Set(ends)] });
+  const texts: Record<string, string> = {};
+  for (const field of SPECIAL_TOKENS) {
+    const text = textOf(field);
+    if (typeof text === 'string') texts[field] = text;
+  }
+  const template = chatTemplate ?? ownField(config, 'chat_template') ?? undefined;
+  return wrap(runner, {
+    bos: named('bos_token') ?? numbered('bos_token_id')[0],
+    addBos: ownField(config, 'add_bos_token') !== false,
+    eos: [...new Set(ends)],
+    template,
+    texts,
+  });
 }
 
 /** A tokenizer of a `tokenizer.json` object with known special tokens. */
@@ -40,6 +68,8 @@ export function wrapTokenizer(json: object, specials: Specials): Tokenizer {
   return wrap(buildRunner(json, {}), specials);
 }
 
+/** Fields of tokenizer_config.json that templates may write. */
+const SPECIAL_TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'];
 const MODELS = ['BPE', 'Unigram', 'WordPiece'];
 
 function buildRunner(json: object, config: object): Runner {
@@ -66,11 +96,15 @@ function buildRunner(json: object, config: object): Runner {
   }
 }
 
-function wrap(runner: Runner, { bos, eos }: Specials): Tokenizer {
+function wrap(runner: Runner, { bos, addBos = true, eos, template, texts }: Specials): Tokenizer {
   let size = 0;
   for (const id of runner.get_vocab().values()) if (id >= size) size = id + 1;
-  return {
+  const tokenizer: Tokenizer = {
     ...(bos !== undefined && { bos }),
+    addBos: bos !== undefined && addBos,
+    ...(template !== undefined && {
+      chat: (messages, opts) => tokenizer.encode(renderChat(template, messages, { ...opts, specialTokens: texts })),
+    }),
     eos,
     size,
     encode(text, opts = {}) {
@@ -96,6 +130,7 @@ function wrap(runner: Runner, { bos, eos }: Specials): Tokenizer {
       return known.length ? runner.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false }) : '';
     },
   };
+  return tokenizer;
 }
 
 function asObject(value: unknown, what: string): object {

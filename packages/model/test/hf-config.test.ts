@@ -81,20 +81,121 @@ describe('parseHfConfig', () => {
     expect(only.tensors).toMatchObject({ embedding: 'lm_head.weight', head: 'lm_head.weight' });
   });
 
-  it('runs a Mistral whose window covers the context', () => {
-    const mistral = { ...LLAMA, model_type: 'mistral', sliding_window: 128 };
-    expect(parseHfConfig(mistral, untied).family).toBe('mistral');
-    expect(() => parseHfConfig({ ...mistral, sliding_window: 127 }, untied)).toThrow(/sliding_window.*128.*127.*max_position_embeddings/s);
+  const QWEN = { ...LLAMA, model_type: 'qwen2', num_hidden_layers: 4, sliding_window: 16, use_sliding_window: true, max_window_layers: 3 };
+  const GEMMA = { ...LLAMA, model_type: 'gemma3_text', num_hidden_layers: 7, head_dim: 16, sliding_window: 32 };
+  const windows = (config: object) => parseHfConfig(config, () => true).attention.windows;
+
+  it('reads sliding windows as each family means them', () => {
+    expect(windows({ ...LLAMA, model_type: 'mistral', sliding_window: 8 })).toEqual([8, 8]);
+    expect(windows({ ...LLAMA, model_type: 'mistral', sliding_window: null })).toEqual([null, null]);
+    expect(windows({ ...LLAMA, model_type: 'mistral' })).toEqual([4096, 4096]);
+    expect(windows(MIXTRAL)).toEqual([null, null]);
+    expect(windows({ ...LLAMA, model_type: 'phi3', sliding_window: 9 })).toEqual([9, 9]);
+    expect(windows(QWEN)).toEqual([null, null, null, 16]);
+    expect(windows({ ...QWEN, use_sliding_window: false })).toEqual([null, null, null, null]);
+    expect(windows({ ...QWEN, layer_types: ['sliding_attention', 'full_attention', 'full_attention', 'full_attention'] })[0]).toBe(16);
+    expect(windows(GEMMA)).toEqual([32, 32, 32, 32, 32, null, 32]);
+    expect(windows({ ...GEMMA, sliding_window_pattern: 2 })).toEqual([32, null, 32, null, 32, null, 32]);
+    expect(windows({ ...LLAMA, sliding_window: 128 })).toEqual([null, null]); // Llama has none; this one would hide nothing
   });
 
   it.each([
-    ['model_type', { model_type: 'qwen2' }, /llama, mistral, mixtral.*qwen2/],
+    ['model/unsupported', { ...LLAMA, sliding_window: 127 }, /sliding_window.*128.*127/s],
+    [
+      'model/unsupported',
+      { ...LLAMA, model_type: 'mistral', sliding_window: 8, layer_types: ['full_attention', 'sliding_attention'] },
+      /layer_types/,
+    ],
+    ['model/unsupported', { ...GEMMA, layer_types: Array(7).fill('chunked_attention') }, /layer_types.*chunked_attention/s],
+    ['model/config', { ...GEMMA, layer_types: ['full_attention'] }, /layer_types.*list of 7/s],
+    ['model/config', { ...QWEN, sliding_window: null, layer_types: Array(4).fill('sliding_attention') }, /unknown size/],
+    ['model/config', { ...QWEN, sliding_window: 0 }, /sliding_window/],
+  ])('refuses windows that it cannot run: %s', (code, config, message) => {
+    expect(() => parseHfConfig(config, () => true)).toThrow(expect.objectContaining({ code }));
+    expect(() => parseHfConfig(config, () => true)).toThrow(message);
+  });
+
+  it('rounds the scale of the embeddings as the model does', () => {
+    const scale = (c: object) => parseHfConfig({ ...GEMMA, hidden_size: 3072, ...c }, () => true).embeddingScale;
+    expect(scale({ torch_dtype: 'bfloat16' })).toBe(55.5); // sqrt(3072) = 55.4256; bfloat16 has steps of 1/4 here
+    expect(scale({ dtype: 'float32' })).toBe(Math.fround(Math.sqrt(3072)));
+    expect(() => scale({ dtype: 'float64' })).toThrow(/dtype.*float64/s);
+    expect(parseHfConfig(LLAMA, untied).embeddingScale).toBeUndefined();
+  });
+
+  it('finds the parts of fused tensors', () => {
+    const a = parseHfConfig({ ...LLAMA, model_type: 'phi3' }, (n) => /qkv|gate_up|o_proj|down|norm|embed|head/.test(n));
+    const parts = Object.fromEntries(a.sites.slice(0, 7).map((s) => [s.role, [s.tensor.split('.').at(-2), s.slice]]));
+    expect(parts).toEqual({
+      q: ['qkv_proj', [0, 64]],
+      k: ['qkv_proj', [64, 96]],
+      v: ['qkv_proj', [96, 128]],
+      o: ['o_proj', undefined],
+      gate: ['gate_up_proj', [0, 160]],
+      up: ['gate_up_proj', [160, 320]],
+      down: ['down_proj', undefined],
+    });
+  });
+
+  it('names the biases and norms that a family has', () => {
+    const qwen = parseHfConfig({ ...QWEN, sliding_window: null }, () => true);
+    expect(qwen.sites.slice(0, 7).map((s) => s.bias?.split('.').at(-2))).toEqual([
+      'q_proj',
+      'k_proj',
+      'v_proj',
+      ...Array(4).fill(undefined),
+    ]);
+    expect(qwen.tensors.queryNorm).toBeUndefined();
+    const gemma = parseHfConfig(GEMMA, () => true);
+    expect(gemma.norm.plusOne).toBe(true);
+    expect(gemma.tensors.mlpNorm[3]).toBe('model.layers.3.pre_feedforward_layernorm.weight');
+    expect(gemma.tensors.attentionPostNorm![3]).toBe('model.layers.3.post_attention_layernorm.weight');
+    expect(gemma.tensors.keyNorm!.length).toBe(7);
+    expect(() => parseHfConfig(QWEN, untied)).toThrow(/q_proj\.bias/);
+  });
+
+  it('reads scaled RoPE with the defaults of its kind', () => {
+    const scaling = (rope_scaling: object, more: object = {}) => parseHfConfig({ ...LLAMA, ...more, rope_scaling }, untied).rope.scaling;
+    expect(scaling({ type: 'linear', factor: 2 })).toEqual({ type: 'linear', factor: 2 });
+    expect(scaling({ rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 })).toEqual({
+      type: 'llama3',
+      factor: 8,
+      lowFrequency: 1,
+      highFrequency: 4,
+      originalContext: 128, // max_position_embeddings
+    });
+    expect(scaling({ rope_type: 'yarn', original_max_position_embeddings: 32 })).toEqual({
+      type: 'yarn',
+      factor: 4, // 128 / 32
+      originalContext: 32,
+      betaFast: 32,
+      betaSlow: 1,
+      truncate: true,
+      magnitude: 0.1 * Math.log(4) + 1,
+    });
+    expect(scaling({ type: 'yarn', factor: 2 }, { original_max_position_embeddings: 64 })).toMatchObject({ originalContext: 64 });
+    expect(scaling({})).toBeUndefined();
+    const context = (rope_scaling: object) => parseHfConfig({ ...LLAMA, rope_scaling }, untied).context;
+    expect(context({ type: 'yarn', factor: 4 })).toBe(512); // four times what the configuration says
+    expect(context({ type: 'yarn', factor: 4, original_max_position_embeddings: 16 })).toBe(128);
+    expect(context({ type: 'linear', factor: 4 })).toBe(128);
+  });
+
+  it.each([
+    ['model_type', { model_type: 'gemma2' }, /llama, mistral, mixtral.*gemma2/],
     ['hidden_act', { hidden_act: 'gelu' }, /silu.*gelu/],
-    ['attention_bias', { attention_bias: true }, /false.*true/],
-    ['mlp_bias', { mlp_bias: true }, /false.*true/],
-    ['rope_scaling.rope_type', { rope_scaling: { rope_type: 'llama3', factor: 8 } }, /default.*llama3/],
-    ['rope_scaling.type', { rope_scaling: { type: 'linear', factor: 2 } }, /default.*linear/],
-    ['rope_parameters.rope_type', { rope_parameters: { rope_type: 'yarn', rope_theta: 1e4 } }, /default.*yarn/],
+    ['attention_bias', { model_type: 'mistral', attention_bias: true }, /false.*true/],
+    ['mlp_bias', { model_type: 'qwen3', mlp_bias: true }, /false.*true/],
+    ['rope_scaling.rope_type', { rope_scaling: { rope_type: 'longrope', factor: 8 } }, /linear, llama3, yarn.*longrope/],
+    ['rope_scaling.rope_type', { rope_scaling: { type: 'dynamic', factor: 2 } }, /linear, llama3, yarn.*dynamic/],
+    ['rope_parameters.rope_type', { model_type: 'phi3', rope_parameters: { rope_type: 'yarn', factor: 2 } }, /default.*yarn/],
+    ['rope_scaling.mrope_section', { rope_scaling: { rope_type: 'default', mrope_section: [1] } }, /no such field/],
+    ['rope_parameters.rope_theta', { model_type: 'gemma3_text', rope_parameters: { rope_theta: 1e4 } }, /full_attention/],
+    ['rope_parameters.partial_rotary_factor', { rope_parameters: { partial_rotary_factor: 0.5 } }, /1.*0.5/],
+    ['attn_logit_softcapping', { attn_logit_softcapping: 50 }, /nothing.*50/],
+    ['final_logit_softcapping', { model_type: 'gemma3_text', final_logit_softcapping: 30 }, /nothing.*30/],
+    ['use_bidirectional_attention', { model_type: 'gemma3_text', use_bidirectional_attention: true }, /false.*true/],
+    ['hidden_activation', { model_type: 'gemma3_text', hidden_activation: 'relu' }, /gelu_pytorch_tanh.*relu/],
     ['partial_rotary_factor', { partial_rotary_factor: 0.5 }, /1.*0.5/],
     ['quantization_config', { quantization_config: { quant_method: 'gptq' } }, /unquantized.*gptq/],
   ])('refuses %s by name', (field, change, message) => {
@@ -121,7 +222,13 @@ describe('parseHfConfig', () => {
     ['tie_word_embeddings', 'yes'],
     ['rope_theta', Number.NaN],
     ['rope_scaling', 'default'],
-  ])('refuses %s = %s', (field, value) => {
+    ['rope_scaling', { rope_type: 'linear' }],
+    ['rope_scaling', { rope_type: 'linear', factor: '2' }],
+    ['rope_scaling', { rope_type: 'llama3', factor: 8, low_freq_factor: 4, high_freq_factor: 4 }],
+    ['rope_scaling', { rope_type: 'yarn', factor: 4, beta_fast: 1, beta_slow: 2 }],
+    ['rope_scaling', { rope_type: 'yarn', factor: 4, attention_factor: -1 }],
+    ['rope_scaling', { rope_type: 'yarn', factor: 4, rope_theta: 1 }],
+  ])('refuses %s = %o', (field, value) => {
     expect(() => parseHfConfig({ ...LLAMA, [field]: value }, untied)).toThrow(expect.objectContaining({ code: 'model/config' }));
   });
 

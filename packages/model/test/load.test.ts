@@ -2,7 +2,8 @@ import { dense } from '@lmq/formats';
 import { jsBackend } from '@lmq/kernels-js';
 import { type Affine, type Backend, type Blocks, type LoadedLinear, matrix } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
-import { type Architecture, blockForward, loadBlock, loadModel, loadRope } from '../src/index.js';
+import { type Architecture, blockForward, loadBlock, loadModel, loadRope, parseHfConfig } from '../src/index.js';
+import { familyCheckpoint, readCase } from './_families.js';
 import { openNano, patched } from './_support.js';
 
 const Q = 'model.layers.1.self_attn.q_proj';
@@ -148,6 +149,17 @@ describe('loadBlock', () => {
     const block = await loadBlock(patched(checkpoint, { stack: stacked }), { ...architecture, sites }, 0, jsBackend());
     for (let e = 0; e < 8; e++) expect(block.at('gate', e).linear.weight).toEqual(parts[e]);
     block.dispose();
+  });
+
+  it('checks the shape of a fused tensor as a whole', async () => {
+    const golden = readCase('phi3');
+    const architecture = parseHfConfig(golden.config, (name) => Object.hasOwn(golden.tensors, name));
+    const tensor = 'model.layers.1.self_attn.qkv_proj.weight';
+    const short = patched(familyCheckpoint(golden), { [tensor]: dense('fp32', floats(63 * 32), 63, 32) });
+    await expect(loadBlock(short, architecture, 1, jsBackend())).rejects.toMatchObject({
+      code: 'model/config',
+      facts: { tensor, expected: '[64, 32]', found: '[63, 32]' },
+    });
   });
 
   it('knows no layer beyond the last', async () => {

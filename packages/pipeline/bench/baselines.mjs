@@ -34,7 +34,7 @@ for (const { method, settings: s } of rows.slice(from, to)) {
     bits: s.bits,
     groupSize: s.groupsize,
     symmetric: s.sym,
-    mse: s.mse,
+    clip: s.mse ? 'mse' : 'minmax',
     scaleFormat: 'fp32',
     referenceCompat: true,
     ...(method === 'GPTQ' && {

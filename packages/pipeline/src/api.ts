@@ -1,3 +1,4 @@
+import type { ClipMethod, ClipOpts } from '@lmq/quant-core';
 import type { FloatFormat } from '@lmq/tensor';
 
 /** Methods that a stage can name. */
@@ -14,14 +15,16 @@ export interface Stage {
   symmetric: boolean;
   /** Scale convention; default `gptq`. See `@lmq/quant-core`. */
   preset: string;
-  /** Search for the clipping range with the least error. Default false. */
-  mse: boolean;
+  /** How the range of the scales is chosen; default `minmax`. */
+  clip: ClipMethod | ClipOpts;
   /** Stored format of the scales; weights are quantized with the rounded scales. Default fp16. */
   scaleFormat: FloatFormat;
   /** Reproduce the published code where it has a known flaw. Default false. */
   referenceCompat: boolean;
   /** GPTQ: quantize columns by falling diagonal of the Hessian. Default false. */
   actOrder: boolean;
+  /** GPTQ: the same within groups and among them, so that groups stay in order. Default false; excludes actOrder. */
+  groupAware: boolean;
   /** GPTQ: find all groups' scales before quantizing. Default false. */
   staticGroups: boolean;
   /** GPTQ: within a block, calibrate each set of linears on the already quantized ones. Default false. */

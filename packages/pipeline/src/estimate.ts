@@ -157,14 +157,14 @@ export function estimateMemory(
   const blockBytes = (layer: number) => a.sites.reduce((sum, s) => sum + (s.layer === layer ? (tensorBytes.get(s.tensor) ?? 0) : 0), 0);
   const block = Math.max(0, ...Array.from({ length: a.layers }, (_, l) => blockBytes(l)));
   const inputs = new Map(planned.map((p) => [p.site.input, p]));
-  const hessians = (layer: number) => [...inputs.values()].reduce((sum, p) => sum + (p.site.layer === layer ? 2 * p.in ** 2 * f32 : 0), 0);
+  const hessians = (layer: number) => [...inputs.values()].reduce((sum, p) => sum + (p.site.layer === layer ? p.in ** 2 * f32 : 0), 0);
   const hessian = calibrates ? Math.max(0, ...Array.from({ length: a.layers }, (_, l) => hessians(l))) : 0;
   const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate;
   const activations = calibrates ? windows.longest * width * f32 : 0;
   let work = 0; // the largest linear: decoded weights, codes, packed result; for GPTQ also H on both sides, its factor and inverse
   for (const { stage, out, in: n } of planned) {
     const weights = out * n * (stage.method === 'rtn' ? 6 * f32 : 5 * f32); // with what waits for the garbage collector
-    work = Math.max(work, weights + (stage.method === 'rtn' ? 0 : 7 * n * n * f32));
+    work = Math.max(work, weights + (stage.method === 'rtn' ? 0 : 4 * n * n * f32));
   }
   const embedding = calibrates ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
   const write = 3 * Math.max(0, ...tensorBytes.values());

@@ -6,7 +6,7 @@
  * @module
  */
 import type { Checkpoint } from '@lmq/checkpoints';
-import { type Architecture, type Block, blockForward, loadBlock, loadRope, type RopeTables } from '@lmq/model';
+import { type Architecture, type Block, blockForward, embedTokens, loadBlock, loadRope, type RopeTables } from '@lmq/model';
 import { createHessian, type Hessian } from '@lmq/quant-core';
 import {
   type Backend,
@@ -184,7 +184,7 @@ async function embed(run: Run): Promise<ActivationStore> {
     for (const [i, ids] of windows.entries()) {
       const s = backend.scope({ signal });
       try {
-        const x = s.embedding(table, ids);
+        const x = embedTokens(s, architecture, table, ids);
         await out.put(i, (await s.read(x)).data);
       } finally {
         s.dispose();

@@ -24,8 +24,8 @@ export async function quantizeLinear(
   stage: Stage,
   { backend, signal }: QuantizeLinearOpts,
 ): Promise<{ linear: Linear; report: LayerReport }> {
-  const { bits, symmetric, groupSize, mse, scaleFormat, referenceCompat } = stage;
-  const affine: AffineOpts = { bits, symmetric, groupSize, mse, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
+  const { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat } = stage;
+  const affine: AffineOpts = { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
   const [rows, cols] = linear.weight.shape;
   const seen = hessian && hessian.tokens > 0 ? hessian : undefined;
   const common = { name: site.name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: seen.tokens }) };
@@ -45,11 +45,11 @@ export async function quantizeLinear(
     };
   }
 
-  const { actOrder, staticGroups, dampPercent, blockSize } = stage;
+  const { actOrder, groupAware, staticGroups, dampPercent, blockSize } = stage;
   const { linear: out, report } = await gptqLinear(
     linear,
     { hessian: await seen.read() },
-    { ...affine, actOrder, staticGroups, dampPercent, blockSize, backend, signal },
+    { ...affine, actOrder, groupAware, staticGroups, dampPercent, blockSize, backend, signal },
   );
   return {
     linear: out,

@@ -15,10 +15,11 @@ export const STAGE_DEFAULTS: Stage = {
   groupSize: -1,
   symmetric: false,
   preset: 'gptq',
-  mse: false,
+  clip: 'minmax',
   scaleFormat: 'fp16',
   referenceCompat: false,
   actOrder: false,
+  groupAware: false,
   staticGroups: false,
   trueSequential: false,
   dampPercent: 0.01,
@@ -121,8 +122,12 @@ function checkOptions(f: Fields, where: string): void {
   if (f.groupSize !== undefined && f.groupSize !== -1) checkInteger(f.groupSize as number, `${where}.groupSize`, 1, 2 ** 20, 'recipe');
   if (f.blockSize !== undefined) checkInteger(f.blockSize as number, `${where}.blockSize`, 1, 2 ** 20, 'recipe');
   if (f.scaleFormat !== undefined) checkOneOf(String(f.scaleFormat), `${where}.scaleFormat`, ['fp32', 'fp16', 'bf16'], 'recipe');
-  for (const name of ['symmetric', 'mse', 'referenceCompat', 'actOrder', 'staticGroups', 'trueSequential']) {
+  for (const name of ['symmetric', 'referenceCompat', 'actOrder', 'groupAware', 'staticGroups', 'trueSequential']) {
     if (f[name] !== undefined) boolean(f[name], `${where}.${name}`);
+  }
+  if (f.clip !== undefined) {
+    const method = typeof f.clip === 'string' ? f.clip : record(f.clip, `${where}.clip`).method;
+    checkOneOf(String(method), `${where}.clip`, ['minmax', 'mse', 'percentile', 'kl'], 'recipe'); // the method checks the rest
   }
   const damp = f.dampPercent;
   if (damp !== undefined && !(typeof damp === 'number' && damp >= 0 && damp < 1)) {

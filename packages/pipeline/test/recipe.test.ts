@@ -26,6 +26,7 @@ describe('parseRecipe', () => {
     [{ stages: [{ method: 'rtn', bits: '4' }] }, 'stages[0].bits is out of range'],
     [{ stages: [{ method: 'rtn', groupSize: 0 }] }, 'stages[0].groupSize is out of range'],
     [{ stages: [{ method: 'rtn', symmetric: 1 }] }, 'stages[0].symmetric is not true or false'],
+    [{ stages: [{ method: 'rtn', clip: 'best' }] }, 'unknown stages[0].clip'],
     [{ stages: [{ method: 'gptq', dampPercent: 1 }] }, 'stages[0].dampPercent is out of range'],
     [{ stages: [{ method: 'rtn' }, { method: 'gptq' }] }, 'only one stage'],
     [{ overrides: [{ bits: 4 }] }, 'overrides[0].match is missing'],

@@ -9,14 +9,38 @@ import type { PresetName } from './presets.js';
 export type Granularity = 'tensor' | 'channel' | 'group';
 
 /** Search for a narrower range that lowers the sum of |error| ** norm. The defaults are GPTQ's. */
-export interface MseOpts {
+export interface MseClip {
+  method: 'mse';
   /** Exponent. Default 2.4. */
   norm?: number;
   /** Candidates are `1 - i / grid` of the range. Default 100. */
   grid?: number;
   /** Candidates tried: `maxShrink * grid`. Default 0.8. */
   maxShrink?: number;
+  /** Stop after so many candidates in a row that are no better. Default: try all. */
+  patience?: number;
 }
+
+/** Magnitudes beyond a percentile of |w| are clipped. For blocks of many weights: of 128, the 99.9th is between the two largest. */
+export interface PercentileClip {
+  method: 'percentile';
+  /** In (0, 100]. Default 99.9. */
+  percentile?: number;
+}
+
+/** Magnitudes are clipped where their histogram loses the least information: see `klThreshold`. For blocks of thousands of weights. */
+export interface KlClip {
+  method: 'kl';
+  /** Default 2048, from 0 to the largest magnitude. */
+  bins?: number;
+}
+
+/** How the range of a block becomes narrower than its minimum and maximum. */
+export type ClipOpts = { method: 'minmax' } | MseClip | PercentileClip | KlClip;
+export type ClipMethod = ClipOpts['method'];
+
+/** {@link ClipOpts} with every default filled in. */
+export type Clip = { method: 'minmax' } | Required<MseClip> | Required<PercentileClip> | Required<KlClip>;
 
 /** A uniform integer grid: `w = (code - zero) * scale`. */
 export interface AffineOpts {
@@ -30,8 +54,8 @@ export interface AffineOpts {
   granularity?: Granularity;
   /** Whose rule turns a range into a scale. Default `gptq`. */
   preset?: PresetName;
-  /** Range search. Default false: the range is the minimum and the maximum. */
-  mse?: boolean | MseOpts;
+  /** How the range of a block is found; a name alone stands for its defaults. Default `minmax`: the minimum and the maximum. */
+  clip?: ClipMethod | ClipOpts;
   /** How scales are stored; they are rounded to it before they are used. Default `fp16`. */
   scaleFormat?: FloatFormat;
   /** Reproduce known defects of the published code of the preset (and method). Default false. */
@@ -48,7 +72,7 @@ export interface Scheme {
   /** Scales per row. */
   groups: number;
   preset: PresetName;
-  mse: Required<MseOpts> | null;
+  clip: Clip;
   scaleFormat: FloatFormat;
   referenceCompat: boolean;
 }

@@ -1,17 +1,19 @@
 /**
- * From the range of a block to its scale and zero point: the plain range, or the search for a narrower one that GPTQ's quantizer calls
- * mse (IST-DASLab/gptq quant.py): candidates p = 1 - i / grid for i = 0 … maxShrink * grid - 1 shrink both ends, the error is
- * Σ |q(w) - w| ** norm, and a candidate wins on strictly less.
+ * From the range of a block to its scale and zero point: the plain range, one cut off at a magnitude (percentile, KL), or the search for
+ * a narrower one that GPTQ's quantizer calls mse (IST-DASLab/gptq quant.py): candidates p = 1 - i / grid for i = 0 … maxShrink * grid - 1
+ * shrink both ends, the error is Σ |q(w) - w| ** norm, and a candidate wins on strictly less; with `patience`, the search ends after so many
+ * that do not win (llm-compressor's observer: maxShrink 0.2, patience 5).
  *
- * Errors are summed in float64 (powers other than 2: by a table, relative error 1e-7); a candidate is dropped as soon as its sum reaches the best so far, which cannot change the winner.
- * Cost of the search: up to maxShrink * grid passes over the weights.
+ * Errors are summed in float64 (powers other than 2: by a table, relative error 1e-7); a candidate is dropped as soon as its sum reaches the
+ * best so far, which cannot change the winner. Cost of the search: up to maxShrink * grid passes over the weights; of a percentile: a sort.
  * @module
  */
 import { roundToFormat } from '@lmq/formats';
 import { LmqError } from '@lmq/tensor';
 import { gridCode, gridValue } from './_grid.js';
 import { type PowerTable, power } from './_power.js';
-import type { MseOpts } from './api.js';
+import type { KlClip, MseClip } from './api.js';
+import { klThreshold } from './kl.js';
 import type { GridShape, PresetRule } from './presets.js';
 import type { Range, StridedBlock } from './range.js';
 
@@ -55,7 +57,7 @@ export function minMaxParams(r: Range, rule: PresetRule, symmetric: boolean, g: 
 
 /**
  * Parameters of the best candidate range.
- * @param norm table of `mse.norm`, or null for 2
+ * @param norm table of `clip.norm`, or null for 2
  */
 export function mseParams(
   b: StridedBlock,
@@ -63,23 +65,26 @@ export function mseParams(
   rule: PresetRule,
   symmetric: boolean,
   g: GridShape,
-  mse: Required<MseOpts>,
+  clip: Required<MseClip>,
   norm: PowerTable | null,
   out: BlockParams,
 ): BlockParams {
-  const candidates = Math.max(1, Math.floor(mse.maxShrink * mse.grid + 1e-9));
+  const candidates = Math.max(1, Math.floor(clip.maxShrink * clip.grid + 1e-9));
   const range: Range = { min: 0, max: 0, signedMax: 0 };
   let best = Number.POSITIVE_INFINITY;
   let scale = 0;
   let zero = 0;
-  for (let i = 0; i < candidates; i++) {
-    const p = f(1 - i / mse.grid);
+  let losses = 0;
+  for (let i = 0; i < candidates && losses < clip.patience; i++) {
+    const p = f(1 - i / clip.grid);
     range.min = f(p * r.min);
     range.max = f(p * r.max);
     range.signedMax = f(p * r.signedMax);
     minMaxParams(range, rule, symmetric, g, out);
     const error = blockError(b, out.scale, out.zero, g.maxCode, norm, best);
+    losses++;
     if (error < best || i === 0) {
+      losses = 0;
       best = error;
       scale = out.scale;
       zero = out.zero;
@@ -88,6 +93,48 @@ export function mseParams(
   out.scale = scale;
   out.zero = zero;
   return out;
+}
+
+/** Cuts a range at a magnitude. One of 0, when nearly all weights are zero, would drop the others: then the range stays. */
+export function cutRange(r: Range, magnitude: number): Range {
+  if (!(magnitude > 0)) return r;
+  const m = f(magnitude);
+  const cut = (v: number) => Math.min(Math.max(v, -m), m);
+  r.min = cut(r.min);
+  r.max = cut(r.max);
+  r.signedMax = cut(r.signedMax);
+  return r;
+}
+
+/**
+ * Percentile of the magnitudes of a block, linear between order statistics.
+ * @param scratch holds at least as many values as the block
+ */
+export function magnitudePercentile(b: StridedBlock, percentile: number, scratch: Float32Array): number {
+  const n = b.rows * b.cols;
+  let to = 0;
+  for (let r = 0; r < b.rows; r++) {
+    let at = b.offset + r * b.rowStride;
+    for (let c = 0; c < b.cols; c++, at += b.colStride) scratch[to++] = Math.abs(b.data[at]!);
+  }
+  const sorted = scratch.subarray(0, n).sort();
+  const place = ((n - 1) * percentile) / 100;
+  const low = Math.min(Math.floor(place), n - 1);
+  const high = Math.min(low + 1, n - 1);
+  return sorted[low]! + (sorted[high]! - sorted[low]!) * (place - low);
+}
+
+/** Magnitude at which the histogram of a block loses the least information on a grid of `levels` magnitudes. */
+export function klMagnitude(b: StridedBlock, range: Range, clip: Required<KlClip>, levels: number): number {
+  const largest = Math.max(-range.min, range.max);
+  if (!(largest > 0)) return 0;
+  const counts = new Float64Array(clip.bins);
+  const perUnit = clip.bins / largest;
+  for (let r = 0; r < b.rows; r++) {
+    let at = b.offset + r * b.rowStride;
+    for (let c = 0; c < b.cols; c++, at += b.colStride) counts[Math.min(Math.trunc(Math.abs(b.data[at]!) * perUnit), clip.bins - 1)]!++;
+  }
+  return (klThreshold(counts, levels) * largest) / clip.bins;
 }
 
 /** Σ |q(w) - w| ** norm (null: squared), or something >= `limit` once that is certain. */

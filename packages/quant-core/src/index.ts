@@ -1,13 +1,16 @@
 export * from './affine.js';
 export type * from './api.js';
 export * from './clipping.js';
+export * from './cross-term.js';
 export * from './finite.js';
 export * from './hessian.js';
+export * from './kl.js';
 export * from './obs/damping.js';
 export * from './obs/inverse-factor.js';
 export * from './obs/proxy-loss.js';
 export * from './obs/sweep.js';
 export * from './observers/channel.js';
+export * from './observers/histogram.js';
 export * from './observers/min-max.js';
 export * from './params.js';
 export * from './presets.js';

@@ -2,14 +2,14 @@
  * Scales and zero points of a weight matrix, block by block.
  *
  * Arithmetic is float32 as in the sources of the presets; scales are rounded to their stored format first, and zero points are found
- * with the rounded scale, so what is stored is what is used. One pass over the weights; with `mse` up to 81.
+ * with the rounded scale, so what is stored is what is used. One pass over the weights; with `clip: 'mse'` up to 81.
  * @module
  */
 import { matrixShape, type Tensor } from '@lmq/tensor';
 import { powerTable } from './_power.js';
 import { stridesOf } from './_rows.js';
 import type { AffineOpts, AffineParams, Scheme } from './api.js';
-import { type BlockParams, minMaxParams, mseParams } from './clipping.js';
+import { type BlockParams, cutRange, klMagnitude, magnitudePercentile, minMaxParams, mseParams } from './clipping.js';
 import { presetRule } from './presets.js';
 import { type Range, rangeOf, type StridedBlock } from './range.js';
 import { gridShape, resolveScheme } from './scheme.js';
@@ -31,20 +31,23 @@ export function fitScheme(w: Tensor, scheme: Scheme): AffineParams {
   const [rowStride, colStride] = stridesOf(w);
   const [blockRows, blockCols] = scheme.block;
   const paramRows = rows / blockRows;
-  const { groups, symmetric, mse } = scheme;
+  const { groups, symmetric, clip } = scheme;
   const grid = gridShape(scheme);
   const rule = presetRule(scheme.preset, symmetric, scheme.bits, 'findParams');
   const scales = new Float32Array(paramRows * groups);
   const zeroPoints = new Float32Array(paramRows * groups);
   const block: StridedBlock = { data: w.data, offset: 0, rows: blockRows, rowStride, cols: blockCols, colStride };
   const range: Range = { min: 0, max: 0, signedMax: 0 };
-  const norm = mse && mse.norm !== 2 ? powerTable(mse.norm) : null;
+  const norm = clip.method === 'mse' && clip.norm !== 2 ? powerTable(clip.norm) : null;
+  const scratch = new Float32Array(clip.method === 'percentile' ? blockRows * blockCols : 0);
   const found: BlockParams = { scale: 0, zero: 0 };
   for (let r = 0, i = 0; r < paramRows; r++) {
     for (let c = 0; c < cols; c += blockCols, i++) {
       block.offset = w.offset + r * blockRows * rowStride + c * colStride;
       rangeOf(block, range);
-      if (mse) mseParams(block, range, rule, symmetric, grid, mse, norm, found);
+      if (clip.method === 'percentile') cutRange(range, magnitudePercentile(block, clip.percentile, scratch));
+      if (clip.method === 'kl') cutRange(range, klMagnitude(block, range, clip, grid.half));
+      if (clip.method === 'mse') mseParams(block, range, rule, symmetric, grid, clip, norm, found);
       else minMaxParams(range, rule, symmetric, grid, found);
       scales[i] = found.scale;
       zeroPoints[i] = found.zero;

@@ -3,7 +3,7 @@
  * @module
  */
 import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
-import type { AffineOpts, MseOpts, Scheme } from './api.js';
+import type { AffineOpts, Clip, ClipMethod, ClipOpts, Scheme } from './api.js';
 import { type GridShape, presetRule } from './presets.js';
 
 /**
@@ -52,7 +52,7 @@ export function resolveScheme(opts: AffineOpts, rows: number, cols: number, op: 
     block: [granularity === 'tensor' ? rows : 1, width],
     groups: cols / width,
     preset,
-    mse: resolveMse(opts.mse ?? false, op),
+    clip: resolveClip(opts.clip ?? 'minmax', op),
     scaleFormat: checkOneOf(opts.scaleFormat ?? 'fp16', 'scaleFormat', ['fp32', 'fp16', 'bf16'], op),
     referenceCompat: opts.referenceCompat ?? false,
   };
@@ -64,16 +64,36 @@ export function gridShape(s: Scheme): GridShape {
   return { bits, maxCode: 2 ** bits - 1, half: 2 ** (bits - 1), scaleFormat, referenceCompat };
 }
 
-function resolveMse(mse: boolean | MseOpts, op: string): Required<MseOpts> | null {
-  if (mse === false) return null;
-  const { norm = 2.4, grid = 100, maxShrink = 0.8 } = mse === true ? {} : mse;
-  checkInteger(grid, 'mse.grid', 1, 100_000, op);
-  if (!(norm > 0 && norm <= 16))
-    throw new LmqError('argument/option', 'mse.norm is out of range', { op, expected: '0 < norm <= 16', found: norm });
-  if (!(maxShrink > 0 && maxShrink <= 1)) {
-    throw new LmqError('argument/option', 'mse.maxShrink is out of range', { op, expected: '0 < maxShrink <= 1', found: maxShrink });
+function resolveClip(clip: ClipMethod | ClipOpts, op: string): Clip {
+  const c = typeof clip === 'string' ? ({ method: clip } as ClipOpts) : clip;
+  const bad = (name: string, expected: string, found: unknown) => {
+    throw new LmqError('argument/option', `clip.${name} is out of range`, { op, expected, found });
+  };
+  switch (c.method) {
+    case 'minmax':
+      return { method: 'minmax' };
+    case 'mse': {
+      const { norm = 2.4, grid = 100, maxShrink = 0.8, patience = Number.MAX_SAFE_INTEGER } = c;
+      checkInteger(grid, 'clip.grid', 1, 100_000, op);
+      checkInteger(patience, 'clip.patience', 1, Number.MAX_SAFE_INTEGER, op);
+      if (!(norm > 0 && norm <= 16)) bad('norm', '0 < norm <= 16', norm);
+      if (!(maxShrink > 0 && maxShrink <= 1)) bad('maxShrink', '0 < maxShrink <= 1', maxShrink);
+      return { method: 'mse', norm, grid, maxShrink, patience };
+    }
+    case 'percentile': {
+      const { percentile = 99.9 } = c;
+      if (!(percentile > 0 && percentile <= 100)) bad('percentile', '0 < percentile <= 100', percentile);
+      return { method: 'percentile', percentile };
+    }
+    case 'kl':
+      return { method: 'kl', bins: checkInteger(c.bins ?? 2048, 'clip.bins', 2, 2 ** 20, op) };
+    default:
+      throw new LmqError('argument/option', 'unknown clip method', {
+        op,
+        expected: 'minmax, mse, percentile, kl',
+        found: typeof clip === 'string' ? clip : (clip as { method?: unknown }).method,
+      });
   }
-  return { norm, grid, maxShrink };
 }
 
 /** Usable group sizes: powers of two first in mind, so small odd ones are left out when there are many. */

@@ -44,7 +44,7 @@ describe('findParams', () => {
     const turned = new Float32Array(100);
     for (let r = 0; r < 6; r++) for (let c = 0; c < 8; c++) turned[3 + c * 7 + r] = w.data[r * 8 + c]!;
     const view = ndarray(turned, [6, 8], [1, 7], 3);
-    const opts: AffineOpts = { bits: 3, groupSize: 4, mse: true };
+    const opts: AffineOpts = { bits: 3, groupSize: 4, clip: 'mse' };
     expect(findParams(view, opts)).toEqual(findParams(w, opts));
     expect(rtn(view, opts).weight).toEqual(rtn(w, opts).weight);
     expect(rtn(ndarray(w.data.subarray(0, 8)), opts).weight.shape).toEqual([1, 8]);
@@ -86,9 +86,9 @@ describe('findParams', () => {
       { bits: 4, granularity: 'group' },
       { bits: 4, granularity: 'row' },
       { bits: 4, scaleFormat: 'fp8' },
-      { bits: 4, mse: { norm: 0 } },
-      { bits: 4, mse: { grid: 0 } },
-      { bits: 4, mse: { maxShrink: 2 } },
+      { bits: 4, clip: { method: 'mse', norm: 0 } },
+      { bits: 4, clip: { method: 'mse', grid: 0 } },
+      { bits: 4, clip: { method: 'mse', maxShrink: 2 } },
     ];
     for (const o of bad) expect(refusal(() => findParams(w, o as unknown as AffineOpts)).code, JSON.stringify(o)).toBe('argument/option');
     expect(refusal(() => rtn(matrix(new Float32Array(0), 0, 4), { bits: 4 })).code).toBe('argument/shape');
@@ -121,7 +121,7 @@ describe('mse search', () => {
     it(`finds the best of 80 candidates for exponent ${norm}`, () => {
       const w = normal(40, 32, 6);
       for (const bits of [2, 3, 4]) {
-        const { scales } = findParams(w, { bits, mse: { norm }, scaleFormat: 'fp32' });
+        const { scales } = findParams(w, { bits, clip: { method: 'mse', norm }, scaleFormat: 'fp32' });
         for (let r = 0; r < 40; r++) expect(scales[r]).toBe(search([...w.data.slice(r * 32, r * 32 + 32)], bits, norm));
       }
     });
@@ -131,7 +131,7 @@ describe('mse search', () => {
     const w = normal(32, 128, 7);
     for (const preset of ['gptq', 'awq', 'auto-round', 'gguf'] as const) {
       const base = { bits: 3, groupSize: 32, symmetric: true, preset };
-      expect(rtn(w, { ...base, mse: { norm: 2 } }).report.relativeError).toBeLessThan(rtn(w, base).report.relativeError);
+      expect(rtn(w, { ...base, clip: { method: 'mse', norm: 2 } }).report.relativeError).toBeLessThan(rtn(w, base).report.relativeError);
     }
   });
 });

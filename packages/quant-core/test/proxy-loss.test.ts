@@ -43,7 +43,7 @@ it('looks at evenly spaced rows when asked, and agrees with the backend', async 
   const { loss, relative } = proxyLoss(w, decoded, h, { maxRows: 3 });
   expect(Math.abs(loss / outputs((i) => w.data[i]! - decoded.data[i]!, [0, 2, 4]) - 1)).toBeLessThan(1e-5);
   const s = jsBackend().scope();
-  const other = await backendProxyLoss(s, w, decoded, s.upload(h), 3);
+  const other = await backendProxyLoss(s, w, decoded, s.upload(h), { maxRows: 3 });
   expect(Math.abs(other.relative / relative - 1)).toBeLessThan(1e-5);
   s.dispose();
 });

@@ -48,7 +48,19 @@ export interface Backend {
    * Packs a weight. Every layout works; those without a kernel are decoded a tile at a time when multiplied.
    * @throws LmqError `backend/memory`, or `backend/unsupported` for an `input` quantization that this backend cannot run
    */
-  load(linear: Linear): LoadedLinear;
+  load(linear: Linear, opts?: LoadOpts): LoadedLinear;
+}
+
+/**
+ * How a linear's input meets quantized codes. `float32`: exact up to float order. `int16`, `int8`: the input of each token is rounded to
+ * symmetric integers and multiplied with the codes in integer arithmetic, which is faster. int16 shares a scale per token
+ * (absmax / 32767); int8 one per 32 columns (absmax / 127), as llama.cpp's Q8_0. Only affine weights have codes; all other weights stay float32.
+ */
+export type Activations = 'float32' | 'int16' | 'int8';
+
+export interface LoadOpts {
+  /** Default `float32`. */
+  activations?: Activations;
 }
 
 export interface GemmOpts {
@@ -56,7 +68,7 @@ export interface GemmOpts {
   transposeB?: boolean;
   /** Default 1. */
   alpha?: number;
-  /** Factor of the earlier contents of `out`. Default 0, or 1 … only with `out`. */
+  /** Factor of the earlier contents of `out`; needs `out`. Default 0. */
   beta?: number;
   /** Written instead of a new handle; may be a view. */
   out?: Handle;
@@ -93,7 +105,12 @@ export interface AttentionOpts {
   scale?: number;
   /** Position of the first query; query i sees keys 0 … position + i. Default 0. */
   position?: number;
+  /** Sliding window: query i sees only the last `window` of those keys. Default: all. */
+  window?: number;
 }
+
+/** The function applied to the gate of a gated linear unit. `gelu-tanh`: the tanh approximation, 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))). */
+export type GluActivation = 'silu' | 'gelu-tanh';
 
 export interface RopeOpts {
   headDim: number;
@@ -114,6 +131,8 @@ export interface Scope extends Disposable {
   alloc(rows: number, cols: number, type?: HandleType): Handle;
   /** A window onto rows [r0, r1) and columns [c0, c1), sharing memory. Dies with the handle it looks at. */
   view(h: Handle, rows: readonly [number, number], cols?: readonly [number, number]): Handle;
+  /** The same memory in another shape of equal size. Not of a view. Dies with the handle it looks at. */
+  reshape(h: Handle, rows: number, cols: number): Handle;
   copy(h: Handle): Handle;
   /** Overwrites a handle's contents. */
   write(h: Handle, t: Tensor<TypedArray>): void;
@@ -164,8 +183,8 @@ export interface Scope extends Disposable {
   rope(x: Handle, cos: Handle, sin: Handle, opts: RopeOpts): void;
   /** Causal grouped-query attention. q [tokens, heads * headDim]; k, v [position + tokens, kvHeads * headDim] → q's shape. */
   attention(q: Handle, k: Handle, v: Handle, opts: AttentionOpts): Handle;
-  /** silu(gate) * up. */
-  swiglu(gate: Handle, up: Handle): Handle;
+  /** activation(gate) * up: SwiGLU with `silu` (the default), GeGLU with `gelu-tanh`. */
+  glu(gate: Handle, up: Handle, activation?: GluActivation): Handle;
   /** Per row. */
   softmax(x: Handle): Handle;
 }

@@ -71,7 +71,7 @@ export interface Lut {
 }
 
 /** GGUF block types that lmq stores verbatim. */
-export type BlockType = 'Q4_0' | 'Q8_0';
+export type BlockType = 'Q4_0' | 'Q4_1' | 'Q5_0' | 'Q5_1' | 'Q8_0' | 'Q6_K';
 
 /** GGUF block bytes, verbatim, row after row. */
 export interface Blocks {

@@ -85,7 +85,7 @@ function fakeBackend(variant = 'fake') {
     rmsNorm: vi.fn(),
     rope: vi.fn(),
     attention: vi.fn(),
-    swiglu: unused,
+    glu: unused,
     softmax: unused,
   } satisfies Kernels<Buffer, unknown>;
   return { backend: defineBackend<Buffer, unknown>(kernels), kernels, live, order };
@@ -462,7 +462,7 @@ describe('shape checks before a kernel runs', () => {
     ['attention', () => s.attention(f32(2, 8), f32(2, 8), f32(2, 8), { heads: 2, kvHeads: 1, headDim: 4 })],
     ['attention', () => s.attention(f32(2, 8), f32(2, 4), f32(2, 4), { heads: 2, kvHeads: 1, headDim: 4, position: 1 })],
     ['attention', () => s.attention(f32(2, 8), f32(2, 4), f32(3, 4), { heads: 2, kvHeads: 1, headDim: 4 })],
-    ['swiglu', () => s.swiglu(f32(2, 8), f32(8, 2))],
+    ['glu', () => s.glu(f32(2, 8), f32(8, 2))],
   ];
   it.each(refused)('%s (%#)', (op, call) => {
     try {
@@ -479,7 +479,7 @@ describe('shape checks before a kernel runs', () => {
 
   it('what fits reaches the kernel with its defaults', () => {
     s.attention(f32(2, 8), f32(2, 4), f32(2, 4), { heads: 2, kvHeads: 1, headDim: 4 });
-    expect(fake.kernels.attention.mock.calls[0]![4]).toEqual({ heads: 2, kvHeads: 1, headDim: 4, position: 0, scale: 0.5 });
+    expect(fake.kernels.attention.mock.calls[0]![4]).toEqual({ heads: 2, kvHeads: 1, headDim: 4, position: 0, scale: 0.5, window: 2 });
     s.syrk(f32(4, 4), f32(5, 4));
     expect(fake.kernels.syrk.mock.calls[0]!.slice(2)).toEqual([1, 1]);
     s.fakeQuant(f32(2, 9), grid(2, 3), 4);

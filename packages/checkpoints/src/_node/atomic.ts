@@ -56,7 +56,9 @@ async function syncFolder(files: FileSystem, path: string, op: string): Promise<
 }
 
 /**
- * Writes a file that appears under its name only when it is complete and on disk. On failure or abort nothing is left.
+ * Writes a file that appears under its name only when it is complete and on disk. On failure or abort nothing is left, and an existing
+ * file stays as it was, with two exceptions: where removing the temporary file fails as well, it stays; and with `force`, when only
+ * the last step fails (syncing the folder, so that the new name survives a power cut), the new file is there, complete.
  * @param write puts the contents into the sink
  * @throws LmqError `file/exists` before anything is written, `file/io`, `file/missing` when the folder does not exist; or what `write` throws
  */
@@ -80,7 +82,11 @@ export async function writeFileAtomic(
         signal?.throwIfAborted();
         for (let done = 0; done < bytes.byteLength; ) {
           const size = Math.min(bytes.byteLength - done, 2 ** 30);
-          const { bytesWritten } = await io(op, path, () => handle.write(bytes, done, size, length));
+          const { bytesWritten } = await io(op, path, () => handle.write(bytes, done, size, length)); // may be fewer than asked for
+          if (!(bytesWritten > 0)) {
+            const hint = 'Check that the disk is not full.';
+            throw new LmqError('file/io', 'the operating system takes no more bytes', { op, file: path, offset: length, hint });
+          }
           done += bytesWritten;
           length += bytesWritten;
         }
@@ -100,14 +106,22 @@ export async function writeFileAtomic(
     await files.rm(partial, { force: true }).catch(() => {});
     throw e;
   }
-  await syncFolder(files, dirname(path), op);
+  try {
+    await syncFolder(files, dirname(path), op);
+  } catch (e) {
+    if (!force) await files.rm(path, { force: true }).catch(() => {}); // with force the old contents are gone, and the new are complete
+    throw e;
+  }
 }
 
 /** A folder being written. End with `commit` or `abort`. */
 export interface FolderWriter {
   /** Temporary folder beside the target: write here. */
   readonly dir: string;
-  /** Syncs everything and gives the folder its name. On failure the old contents stay, and `abort` still works. */
+  /**
+   * Syncs everything and gives the folder its name. On failure the old folder stays, and `abort` still works; but where only removing the
+   * old folder fails, the new one is in place, and the error names the old one, moved aside.
+   */
   commit(): Promise<void>;
   /** Removes the temporary folder. */
   abort(): Promise<void>;
@@ -176,15 +190,24 @@ export async function createFolder(path: string, opts: { force?: boolean } = {},
       await syncTree(files, dir, op);
       const old = (await checkTarget(files, target, force, op)) ? partialName(target, 'old') : undefined;
       if (old) await io(op, path, () => files.rename(target, old));
+      let placed = false;
       try {
         await io(op, path, () => files.rename(dir, target));
+        placed = true;
+        await syncFolder(files, dirname(target), op);
       } catch (e) {
+        if (placed) await files.rename(target, dir).catch(() => {});
         if (old) await files.rename(old, target).catch(() => {});
         throw e;
       }
       ended = true;
-      await syncFolder(files, dirname(target), op);
-      if (old) await io(op, old, () => files.rm(old, { recursive: true, force: true }));
+      if (!old) return;
+      try {
+        await files.rm(old, { recursive: true, force: true });
+      } catch (cause) {
+        const hint = 'The new folder is complete. Remove the old one, moved aside under this name, by hand.';
+        throw new LmqError('file/io', 'the old folder cannot be removed', { op, file: old, found: systemCode(cause), hint, cause });
+      }
     },
     async abort() {
       if (ended) return;

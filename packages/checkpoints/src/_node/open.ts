@@ -2,7 +2,7 @@
  * Opening whatever a path names: a safetensors or GGUF file, an index of shards, a Hugging Face folder, a folder of our own.
  * @module
  */
-import { readFile, realpath, stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { LmqError } from '@lmq/tensor';
 import type { ByteSource, Checkpoint, SafetensorsFile } from '../api.js';
@@ -29,16 +29,20 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** Reads through a source: it takes regular files only, so that a link to a device does not read for ever, and no more than it measured. */
 async function readText(path: string): Promise<string> {
-  const { size } = await io(OP, path, () => stat(path));
-  if (size > MAX_TEXT_BYTES)
-    throw new LmqError('file/limit', 'the file is too long', {
-      op: OP,
-      file: path,
-      expected: `at most ${MAX_TEXT_BYTES} bytes`,
-      found: size,
-    });
-  const bytes = await io(OP, path, () => readFile(path));
+  const bytes = await guarded(await fileSource(path), async (source) => {
+    if (source.size > MAX_TEXT_BYTES)
+      throw new LmqError('file/limit', 'the file is too long', {
+        op: OP,
+        file: path,
+        expected: `at most ${MAX_TEXT_BYTES} bytes`,
+        found: source.size,
+      });
+    const all = await source.read(0, source.size);
+    await source.close();
+    return all;
+  });
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
@@ -50,7 +54,7 @@ async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Prom
   try {
     return await open(source);
   } catch (e) {
-    await source.close();
+    await source.close().catch(() => {}); // the first error is the one to tell
     throw e;
   }
 }
@@ -86,7 +90,10 @@ async function openSingle(dir: string): Promise<SafetensorsFile> {
 async function openFolder(dir: string): Promise<Checkpoint> {
   const tensors = async (): Promise<SafetensorsFile | undefined> => {
     if (await exists(join(dir, SINGLE))) return openSingle(dir);
-    if (await exists(join(dir, INDEX))) return openIndex(join(dir, INDEX));
+    if (await exists(join(dir, INDEX))) {
+      await checkInside(dir, join(dir, INDEX));
+      return openIndex(join(dir, INDEX));
+    }
     return undefined;
   };
   const manifest = join(dir, LMQ_MANIFEST);
@@ -98,9 +105,10 @@ async function openFolder(dir: string): Promise<Checkpoint> {
   }
   if (!ours) return physical;
   try {
+    await checkInside(dir, manifest);
     return openLmq(await readText(manifest), physical, manifest);
   } catch (e) {
-    await physical.close();
+    await physical.close().catch(() => {});
     throw e;
   }
 }

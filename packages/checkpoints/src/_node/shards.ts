@@ -2,12 +2,13 @@
  * Writing a model as one safetensors file, or as shards with an index. The index is written last: it says that all shards are there.
  * @module
  */
+import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
-import type { TensorToWrite } from '../api.js';
+import type { ByteSink, TensorToWrite } from '../api.js';
 import { safetensorsBytes, writeSafetensors } from '../safetensors-write.js';
 import { MAX_SHARDS } from '../sharded.js';
-import { writeFileAtomic } from './atomic.js';
+import { type FileSystem, writeFileAtomic } from './atomic.js';
 
 export interface WriteShardsOpts extends LongCallOpts {
   /** Tensor bytes in one file. A larger tensor gets a file of its own. Default 5e9. */
@@ -41,10 +42,16 @@ function split(tensors: readonly TensorToWrite[], limit: number): TensorToWrite[
 
 /**
  * Writes `model.safetensors`, or `model-00001-of-0000n.safetensors` … and `model.safetensors.index.json`, into a folder. Each file appears
- * when it is complete. Tensors are asked for their bytes one at a time.
+ * when it is complete. Tensors are asked for their bytes one at a time. On failure or abort the files written so far are removed; after a
+ * crash they may be there, but never the index without all of them.
  * @throws LmqError `file/exists` when one of the files is there, `file/io`, `argument/*` for tensors that cannot be stored
  */
-export async function writeShards(dir: string, tensors: readonly TensorToWrite[], opts: WriteShardsOpts = {}): Promise<WrittenShards> {
+export async function writeShards(
+  dir: string,
+  tensors: readonly TensorToWrite[],
+  opts: WriteShardsOpts = {},
+  files: FileSystem = fs,
+): Promise<WrittenShards> {
   const { maxShardBytes = 5e9, metadata = { format: 'pt' }, signal } = opts;
   const op = 'writeShards';
   if (!(maxShardBytes > 0))
@@ -77,21 +84,27 @@ export async function writeShards(dir: string, tensors: readonly TensorToWrite[]
   const number = (i: number) => String(i).padStart(5, '0');
   const nameOf = (i: number) =>
     parts.length === 1 ? 'model.safetensors' : `model-${number(i + 1)}-of-${number(parts.length)}.safetensors`;
-  const files: string[] = [];
+  const written: string[] = [];
+  const put = async (file: string, write: (sink: ByteSink) => Promise<unknown>) => {
+    await writeFileAtomic(join(dir, file), write, signal ? { signal } : {}, files);
+    written.push(file);
+  };
   const weightMap: [string, string][] = [];
-  for (const [i, part] of parts.entries()) {
-    const file = nameOf(i);
-    await writeFileAtomic(join(dir, file), (sink) => writeSafetensors(sink, part.map(counted), metadata), signal ? { signal } : {});
-    files.push(file);
-    for (const t of part) weightMap.push([t.name, file]);
-  }
-  if (parts.length > 1) {
-    const file = 'model.safetensors.index.json';
-    const entries = weightMap.map(([name, shard]) => `    ${JSON.stringify(name)}: ${JSON.stringify(shard)}`);
-    const text = `{\n  "metadata": { "total_size": ${total} },\n  "weight_map": {\n${entries.join(',\n')}\n  }\n}\n`;
-    await writeFileAtomic(join(dir, file), (sink) => sink.write(new TextEncoder().encode(text)), signal ? { signal } : {});
-    files.push(file);
+  try {
+    for (const [i, part] of parts.entries()) {
+      const file = nameOf(i);
+      await put(file, (sink) => writeSafetensors(sink, part.map(counted), metadata));
+      for (const t of part) weightMap.push([t.name, file]);
+    }
+    if (parts.length > 1) {
+      const entries = weightMap.map(([name, shard]) => `    ${JSON.stringify(name)}: ${JSON.stringify(shard)}`);
+      const text = `{\n  "metadata": { "total_size": ${total} },\n  "weight_map": {\n${entries.join(',\n')}\n  }\n}\n`;
+      await put('model.safetensors.index.json', (sink) => sink.write(new TextEncoder().encode(text)));
+    }
+  } catch (e) {
+    for (const file of written) await files.rm(join(dir, file), { force: true }).catch(() => {}); // they were not there before
+    throw e;
   }
   phase(total);
-  return { files, bytes: total };
+  return { files: written, bytes: total };
 }

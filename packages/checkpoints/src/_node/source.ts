@@ -4,6 +4,7 @@
  */
 import { open } from 'node:fs/promises';
 import { LmqError } from '@lmq/tensor';
+import { allocate } from '../_checks.js';
 import type { ByteSource } from '../api.js';
 import { io, ioError } from './errors.js';
 
@@ -33,7 +34,7 @@ export async function fileSource(path: string): Promise<ByteSource> {
           });
         };
         if (!fits) cut(Math.max(0, size - offset));
-        const bytes = new Uint8Array(length);
+        const bytes = allocate(length, facts);
         // one system call gives at most 2^31 - 1 bytes, and may give fewer than asked for
         for (let done = 0; done < length; ) {
           const n = await io('read', path, () => handle.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done));
@@ -45,7 +46,7 @@ export async function fileSource(path: string): Promise<ByteSource> {
       close: () => io('close', path, () => handle.close()),
     };
   } catch (e) {
-    await handle.close();
+    await handle.close().catch(() => {});
     throw e instanceof LmqError ? e : ioError(e, op, path);
   }
 }

@@ -6,10 +6,10 @@ import { compare, type PasskeyDocument, passkey, perplexity, type WindowOpts } f
 import { loadModel } from '@lmq/model';
 import { modelSize } from '@lmq/pipeline';
 import { openModel, readJson } from '@lmq/pipeline/node';
-import { LmqError } from '@lmq/tensor';
+import { type Activations, LmqError } from '@lmq/tensor';
 import type { Command } from 'commander';
 import { evaluationTokens } from '../calibration.js';
-import { addBackend, integer, makeBackend, number } from '../options.js';
+import { addActivations, addBackend, integer, makeBackend, number } from '../options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds } from '../terminal.js';
 
@@ -22,6 +22,7 @@ interface Flags {
   passkey?: string;
   maxPerplexity?: number;
   maxKl?: number;
+  activations: Activations;
   backend: string;
 }
 
@@ -53,6 +54,7 @@ export function addEval(lmq: Command, { terminal, signal }: Context): void {
     .option('--passkey <file>', 'documents to find a key in, as JSON')
     .option('--max-perplexity <x>', 'exit with code 4 when the perplexity is higher', number)
     .option('--max-kl <x>', 'exit with code 4 when the KL divergence is higher', number);
+  addActivations(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
     if (flags.maxKl !== undefined && !flags.against) {
       throw new LmqError('argument/option', '--max-kl needs --against', { op: 'eval' });
@@ -65,9 +67,10 @@ export function addEval(lmq: Command, { terminal, signal }: Context): void {
       const documents = flags.passkey ? await readDocuments(flags.passkey) : undefined;
       const backend = await makeBackend(flags.backend);
       const { checkpoint, architecture, tokenizer } = opened;
-      const load = (m: typeof opened) =>
-        loadModel({ checkpoint: m.checkpoint, architecture: m.architecture, backend, signal, onProgress: terminal.progress });
-      const model = await load(opened);
+      const shared = { backend, signal, onProgress: terminal.progress };
+      const load = (m: typeof opened, activations?: Activations) =>
+        loadModel({ checkpoint: m.checkpoint, architecture: m.architecture, activations, ...shared });
+      const model = await load(opened, flags.activations);
       const baseModel = base && (await load(base));
       try {
         const opts: WindowOpts = {

@@ -2,11 +2,11 @@
  * `lmq generate`: a quick look at what a model says.
  * @module
  */
-import { generate, loadModel } from '@lmq/model';
+import { generate, loadModel, type Tokenizer } from '@lmq/model';
 import { openModel } from '@lmq/pipeline/node';
-import { LmqError } from '@lmq/tensor';
+import { type Activations, LmqError } from '@lmq/tensor';
 import type { Command } from 'commander';
-import { addBackend, integer, makeBackend, number } from '../options.js';
+import { addActivations, addBackend, integer, makeBackend, number } from '../options.js';
 import type { Context } from '../run.js';
 
 interface Flags {
@@ -17,6 +17,8 @@ interface Flags {
   topP?: number;
   seed: number;
   bos: boolean;
+  chat?: boolean;
+  activations: Activations;
   backend: string;
 }
 
@@ -30,7 +32,9 @@ export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
     .option('--top-k <n>', 'sample among the k most likely tokens', integer)
     .option('--top-p <p>', 'sample among the most likely tokens that share this much probability', number)
     .option('--seed <n>', 'seed of sampling', integer, 0)
-    .option('--no-bos', 'no beginning-of-text token before the prompt');
+    .option('--chat', 'treat the prompt as a message, in the form that the model was trained to answer')
+    .option('--no-bos', 'no beginning-of-text token before the prompt, even if the model wants one');
+  addActivations(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
     const opened = await openModel(name);
     try {
@@ -42,6 +46,7 @@ export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
           hint: 'Put its tokenizer.json beside config.json.',
         });
       const model = await loadModel({
+        activations: flags.activations,
         checkpoint,
         architecture,
         backend: await makeBackend(flags.backend),
@@ -50,12 +55,14 @@ export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
       });
       terminal.finish();
       try {
-        const prompt = tokenizer.encode(flags.prompt, { bos: flags.bos });
+        const prompt = flags.chat
+          ? conversation(tokenizer, flags.prompt)
+          : tokenizer.encode(flags.prompt, { bos: flags.bos && tokenizer.addBos });
         const ids: number[] = [];
         const start = performance.now();
         let firstAt = start;
         let shown = '';
-        if (!terminal.json) terminal.out(flags.prompt);
+        if (!terminal.json && !flags.chat) terminal.out(flags.prompt);
         for await (const id of generate(model, prompt, { ...flags, stop: tokenizer.eos, signal })) {
           if (!ids.length) firstAt = performance.now();
           ids.push(id);
@@ -80,4 +87,12 @@ export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
       await opened.close();
     }
   });
+}
+
+/** The prompt as a conversation of one message, ready for the answer. */
+function conversation(tokenizer: Tokenizer, content: string): number[] {
+  if (!tokenizer.chat) {
+    throw new LmqError('tokenizer/unsupported', 'the model has no chat template', { op: 'generate', hint: 'Leave out --chat.' });
+  }
+  return tokenizer.chat([{ role: 'user', content }], { addGenerationPrompt: true });
 }

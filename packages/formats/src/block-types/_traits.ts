@@ -3,17 +3,31 @@
  * @module
  */
 
-/** One block type, `w = (code - 2 ** (bits - 1)) * scale`. All work on whole blocks; nothing is checked. */
+/** One block type. All work on whole blocks; nothing is checked. */
 export interface BlockTraits {
   /** Weights per block. */
   readonly blockSize: number;
   readonly blockBytes: number;
-  /** Bits of a code, without the block's scale. */
-  readonly bits: number;
-  /** Quantizes all weights of `src`, with the reference's choice of scale. */
+  /** Byte offsets of the block's fp16 numbers: its scale, then its minimum where it has one. */
+  readonly halves: readonly number[];
+  /**
+   * Quantizes all weights of `src`, with the reference's choice of scale. Where a weight is too large for the type, an fp16 number of its
+   * block becomes infinite.
+   */
   encode(src: Float32Array, out: Uint8Array): void;
   /** Decodes all blocks of `src`. */
   decode(src: Uint8Array, out: Float32Array): void;
+  /**
+   * How the block looks as affine codes. Absent where no affine tensor holds every block exactly: types with a minimum (its zero point is
+   * no integer) and types with scales of two levels (their product is no fp16 number).
+   */
+  readonly affine?: BlockAffine;
+}
+
+/** A block as affine codes around the middle: `w = (code - 2 ** (bits - 1)) * scale`. */
+export interface BlockAffine {
+  /** Bits of a code. */
+  readonly bits: number;
   /** Writes one block at byte `to` from fp16 scale bits and the unsigned codes at `from`, one per byte. */
   pack(scale: number, codes: Uint8Array, from: number, out: Uint8Array, to: number): void;
   /** Reads the codes of the block at byte `from` to `codes` at `to`; returns the bits of its fp16 scale. */

@@ -14,7 +14,7 @@ const { fround } = Math;
 export const q4_0: BlockTraits = {
   blockSize: 32,
   blockBytes: 18,
-  bits: 4,
+  halves: [0],
 
   encode(src, out) {
     for (let x = 0, o = 0; x < src.length; x += 32, o += 18) {
@@ -50,17 +50,21 @@ export const q4_0: BlockTraits = {
       }
     }
   },
-  pack(scale, codes, from, out, to) {
-    out[to] = scale;
-    out[to + 1] = scale >>> 8;
-    for (let j = 0; j < 16; j++) out[to + 2 + j] = codes[from + j] | (codes[from + j + 16] << 4);
-  },
 
-  unpack(src, from, codes, to) {
-    for (let j = 0; j < 16; j++) {
-      codes[to + j] = src[from + 2 + j] & 15;
-      codes[to + j + 16] = src[from + 2 + j] >>> 4;
-    }
-    return src[from] | (src[from + 1] << 8);
+  affine: {
+    bits: 4,
+    pack(scale, codes, from, out, to) {
+      out[to] = scale;
+      out[to + 1] = scale >>> 8;
+      for (let j = 0; j < 16; j++) out[to + 2 + j] = codes[from + j] | (codes[from + j + 16] << 4);
+    },
+
+    unpack(src, from, codes, to) {
+      for (let j = 0; j < 16; j++) {
+        codes[to + j] = src[from + 2 + j] & 15;
+        codes[to + j + 16] = src[from + 2 + j] >>> 4;
+      }
+      return src[from] | (src[from + 1] << 8);
+    },
   },
 };

@@ -13,7 +13,7 @@ const { fround } = Math;
 export const q8_0: BlockTraits = {
   blockSize: 32,
   blockBytes: 34,
-  bits: 8,
+  halves: [0],
 
   encode(src, out) {
     for (let x = 0, o = 0; x < src.length; x += 32, o += 34) {
@@ -40,14 +40,18 @@ export const q8_0: BlockTraits = {
       for (let j = 0; j < 32; j++) out[x + j] = ((src[s + 2 + j] << 24) >> 24) * d;
     }
   },
-  pack(scale, codes, from, out, to) {
-    out[to] = scale;
-    out[to + 1] = scale >>> 8;
-    for (let j = 0; j < 32; j++) out[to + 2 + j] = codes[from + j] - 128; // kept modulo 256: two's complement
-  },
 
-  unpack(src, from, codes, to) {
-    for (let j = 0; j < 32; j++) codes[to + j] = src[from + 2 + j] + 128;
-    return src[from] | (src[from + 1] << 8);
+  affine: {
+    bits: 8,
+    pack(scale, codes, from, out, to) {
+      out[to] = scale;
+      out[to + 1] = scale >>> 8;
+      for (let j = 0; j < 32; j++) out[to + 2 + j] = codes[from + j] - 128; // kept modulo 256: two's complement
+    },
+
+    unpack(src, from, codes, to) {
+      for (let j = 0; j < 32; j++) codes[to + j] = src[from + 2 + j] + 128;
+      return src[from] | (src[from + 1] << 8);
+    },
   },
 };

@@ -5,7 +5,7 @@
  * @module
  */
 import { type Blocks, type BlockType, LmqError } from '@lmq/tensor';
-import { BLOCK_TYPES } from '../block-types/table.js';
+import { BLOCK_TYPES, type BlockTraits } from '../block-types/table.js';
 import { gatherRows } from '../scales.js';
 import { expectArray, expectLength } from './_layout.js';
 
@@ -29,24 +29,38 @@ export function validate(t: Blocks, at: string): void {
   if (!Object.hasOwn(BLOCK_TYPES, t.type)) {
     throw new LmqError('argument/value', `${at}.type is unknown`, { op, expected: Object.keys(BLOCK_TYPES).join(', '), found: t.type });
   }
-  const { blockSize, blockBytes } = BLOCK_TYPES[t.type];
-  if (t.shape[1] % blockSize !== 0) {
+  const traits = BLOCK_TYPES[t.type];
+  if (t.shape[1] % traits.blockSize !== 0) {
     throw new LmqError('argument/shape', `${at} has rows that are not whole blocks`, {
       op,
-      expected: `a multiple of ${blockSize} columns`,
+      expected: `a multiple of ${traits.blockSize} columns`,
       found: t.shape[1],
     });
   }
   expectArray(t.data, 'Uint8Array', `${at}.data`);
   expectLength(t.data.length, t.shape[0] * blockRowBytes(t.type, t.shape[1]), `${at}.data`);
-  const bad = firstBadBlock(t.data, blockBytes);
-  if (bad >= 0) throw new LmqError('argument/value', `${at}.data has a scale that is not finite`, { op, found: `block ${bad}` });
+  const bad = firstBadBlock(t.data, traits);
+  if (bad >= 0) throw new LmqError('argument/value', `${at}.data has a scale or minimum that is not finite`, { op, found: `block ${bad}` });
 }
 
-/** First block whose leading fp16 scale is NaN or infinite, or -1. */
-export function firstBadBlock(data: Uint8Array, blockBytes: number): number {
-  for (let o = 0; o < data.length; o += blockBytes) if ((data[o + 1] & 0x7c) === 0x7c) return o / blockBytes;
+/** Whether the block at byte `o` has an fp16 number that is NaN or infinite: its exponent bits, all in the second byte, are ones. */
+function isBad(data: Uint8Array, o: number, halves: readonly number[]): boolean {
+  for (let k = 0; k < halves.length; k++) if ((data[o + halves[k] + 1] & 0x7c) === 0x7c) return true;
+  return false;
+}
+
+/** First block of `data` with a NaN or infinite scale or minimum, or -1. */
+export function firstBadBlock(data: Uint8Array, { blockBytes, halves }: BlockTraits): number {
+  for (let o = 0; o < data.length; o += blockBytes) if (isBad(data, o, halves)) return o / blockBytes;
   return -1;
+}
+
+/** How many blocks of `t` have a scale or minimum that is NaN or infinite. */
+export function countBadBlocks(t: Blocks): number {
+  const { blockBytes, halves } = BLOCK_TYPES[t.type];
+  let count = 0;
+  for (let o = 0; o < t.data.length; o += blockBytes) if (isBad(t.data, o, halves)) count++;
+  return count;
 }
 
 export function layoutName(t: Blocks): string {

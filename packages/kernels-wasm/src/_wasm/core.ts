@@ -19,7 +19,7 @@ export interface Core {
   readonly memory: WasmMemory;
   /** Packed A: MC x KC. */
   readonly packedA: number;
-  /** Packed B: KC x NC. */
+  /** Packed B: KC x NC; or an unpacked block of codes and its scales (integer.ts). */
   readonly packedB: number;
   /** One decoded tile of a weight, row-major: NC x KC. */
   readonly tile: number;

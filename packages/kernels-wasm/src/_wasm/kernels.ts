@@ -23,7 +23,7 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
     copy: (to, from, type) => copy(core, to, from, type),
     async finish() {}, // nothing is queued
 
-    load: (weight) => loadLinear(memory, weight),
+    load: (weight, activations) => loadLinear(memory, weight, activations),
     unload: (packed) => unload(memory, packed),
 
     gemm: (out, a, b, transposeA, transposeB, alpha, beta) => gemm(core, out, a, b, transposeA, transposeB, alpha, beta),
@@ -127,10 +127,11 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
       );
     },
     attention: (out, q, k, v, opts) => attention(core, out, q, k, v, opts),
-    swiglu: (out, gate, up) => {
+    glu: (out, gate, up, activation) => {
+      const kernel = activation === 'silu' ? wasm.gluSilu : wasm.gluGelu;
       const [to, g, p] = [f32(out), f32(gate), f32(up)];
       inParts(out.rows, out.cols, (i, n) =>
-        wasm.swiglu(to + i * step(out), step(out), g + i * step(gate), step(gate), p + i * step(up), step(up), n, out.cols),
+        kernel(to + i * step(out), step(out), g + i * step(gate), step(gate), p + i * step(up), step(up), n, out.cols),
       );
     },
     softmax: (out, x) => {

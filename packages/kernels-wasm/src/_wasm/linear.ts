@@ -9,6 +9,7 @@ import { decodeRows } from '@lmq/formats';
 import type { CompressedTensor } from '@lmq/tensor';
 import { type Core, f32, inParts, KC, step, type WasmMat, withScratch } from './core.js';
 import { type Operand, type PackB, product } from './gemm.js';
+import { hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
 import type { AffineWeight, DenseWeight, PackedWeight } from './load.js';
 
 /** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
@@ -22,23 +23,25 @@ export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): v
   const y = { at: f32(out), stride: step(out), rows: out.rows };
   const input = { at: f32(x), stride: step(x), transposed: false };
   const { form } = w;
-  const integer = form.kind === 'affine' && hasGemv(form, w.in);
-  const few = x.rows <= (integer ? INTEGER_GEMV_ROWS : GEMV_ROWS);
-  if (!few && w.bias) {
-    const data = core.memory.f32();
-    const from = w.bias.address / 4;
-    for (let r = 0; r < out.rows; r++) data.copyWithin(y.at / 4 + r * out.stride, from, from + w.out);
+  if (form.kind !== 'affine' || w.activations === 'float32') {
+    floatLinear(core, y, input, w);
+    return;
   }
+  withRoundedInput(core, input, x.rows, w.in, w.activations, (rounded) => {
+    if (hasIntegerKernel(form, w.in)) integerLinear(core, y, rounded, form, w);
+    else withDecodedInput(core, rounded, w.in, (decoded) => floatLinear(core, y, decoded, w));
+  });
+}
+
+function floatLinear(core: Core, y: Output, input: Operand, w: PackedWeight): void {
+  const { form } = w;
+  const integer = form.kind === 'affine' && hasGemv(form, w.in);
+  const few = y.rows <= (integer ? INTEGER_GEMV_ROWS : GEMV_ROWS);
+  if (!few && w.bias) startAtBias(core, y, w);
   if (form.kind === 'foreign') foreign(core, y, input, form.weight, w);
   else if (!few) many(core, y, input, w, packWeight(core, form));
   else if (integer) affineRows(core, y, input, form, w);
   else inTiles(core, y, input, w, form);
-}
-
-interface Output {
-  at: number;
-  stride: number;
-  rows: number;
 }
 
 /** Integer gemv works where a block of codes shares one scale. */

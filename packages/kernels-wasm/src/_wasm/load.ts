@@ -5,7 +5,7 @@
  * @module
  */
 import { byteLength, decodeFloats, packRows, rowBytes, scaleGrid, unpackRows, validate, zeroPointValues } from '@lmq/formats';
-import { type Affine, type CompressedTensor, type Dense, type FloatFormat, type Linear, LmqError } from '@lmq/tensor';
+import { type Activations, type Affine, type CompressedTensor, type Dense, type FloatFormat, type Linear, LmqError } from '@lmq/tensor';
 import type { Block, WasmMemory } from './memory.js';
 
 export interface DenseWeight {
@@ -42,6 +42,8 @@ export interface PackedWeight {
   out: number;
   in: number;
   form: DenseWeight | AffineWeight | ForeignWeight;
+  /** How the input meets affine codes; of no meaning for other forms. */
+  activations: Activations;
   /** f32 [out]. */
   bias: Block | null;
   /** All that unload gives back. */
@@ -49,13 +51,13 @@ export interface PackedWeight {
 }
 
 /** Kernels read whole vectors: the last one may start in the last row and end this far behind it. */
-const OVERREAD = 16;
+const OVERREAD = 32;
 
 /**
  * Packs a weight.
  * @throws LmqError `backend/memory`; `backend/unsupported` for a linear that quantizes its input; what `validate` of formats throws
  */
-export function loadLinear(memory: WasmMemory, linear: Linear): { packed: PackedWeight; bytes: number } {
+export function loadLinear(memory: WasmMemory, linear: Linear, activations: Activations): { packed: PackedWeight; bytes: number } {
   if (linear.input) {
     throw new LmqError('backend/unsupported', 'this backend does not quantize the input of a linear', {
       op: 'load',
@@ -78,7 +80,7 @@ export function loadLinear(memory: WasmMemory, linear: Linear): { packed: Packed
     const bias = linear.bias ? put(linear.bias) : null;
     const own = form.kind === 'foreign' ? byteLength(weight) : 0;
     const bytes = blocks.reduce((sum, b) => sum + b.bytes, own);
-    return { packed: { out: weight.shape[0], in: weight.shape[1], form, bias, blocks }, bytes };
+    return { packed: { out: weight.shape[0], in: weight.shape[1], form, activations, bias, blocks }, bytes };
   } catch (e) {
     for (const block of blocks) memory.release(block);
     throw e;

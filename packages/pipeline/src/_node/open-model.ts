@@ -73,8 +73,14 @@ export async function openModel(name: string): Promise<OpenModel> {
 async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
   const path = join(folder, 'tokenizer.json');
   if (!(await exists(path))) return undefined;
-  const config = join(folder, 'tokenizer_config.json');
-  return createTokenizer(await readJson(path), (await exists(config)) ? await readJson(config) : undefined);
+  const optional = async (file: string) => ((await exists(join(folder, file))) ? readJson(join(folder, file)) : undefined);
+  const template = join(folder, 'chat_template.jinja');
+  return createTokenizer(
+    await readJson(path),
+    await optional('tokenizer_config.json'),
+    await optional('generation_config.json'),
+    (await exists(template)) ? await readFile(template, 'utf8') : undefined,
+  );
 }
 
 /** Parses a JSON file. */

@@ -8,7 +8,7 @@
  * 4. Then `factor: null`: the caller rounds to nearest and says so.
  * @module
  */
-import { type Handle, LmqError, ndarray, type Scope } from '@lmq/tensor';
+import { type Handle, LmqError, type Scope } from '@lmq/tensor';
 import { inverseFactor } from './inverse-factor.js';
 
 export interface DampingOpts {
@@ -35,28 +35,26 @@ export interface Damped {
 const FLOOR_TRIES = 6;
 
 /**
- * Damps and factors.
- * @param h symmetric, row-major [n, n]; its diagonal is overwritten
+ * Damps and factors. Besides `h` at most two n x n matrices are held while working, and the factor afterwards.
+ * @param h symmetric [n, n]; left as it is, and its diagonal is not looked at
+ * @param diagonal the diagonal of H before damping: h's own, or with ones for inputs that never fired
  * @throws LmqError `argument/option`, or the reason of the scope's aborted signal
  */
-export async function dampedFactor(s: Scope, h: Float32Array, n: number, opts: DampingOpts = {}): Promise<Damped> {
+export async function dampedFactor(s: Scope, h: Handle, diagonal: ArrayLike<number>, opts: DampingOpts = {}): Promise<Damped> {
   const { dampPercent: first = 0.01, dampIncrement = 0.01, order } = opts;
   checkDamping(opts, 'dampedFactor');
-  const diagonal = new Float64Array(n);
+  const n = diagonal.length;
   let mean = 0;
   let largest = 0;
   for (let i = 0; i < n; i++) {
-    diagonal[i] = h[i * n + i]!;
     mean += diagonal[i]! / n;
     largest = Math.max(largest, Math.abs(diagonal[i]!));
   }
   let tries = 0;
   const attempt = async (damp: number, floor: number): Promise<Handle | null> => {
-    for (let i = 0; i < n; i++) h[i * n + i] = Math.max(diagonal[i]! + damp * Math.abs(mean) + floor, floor);
+    const damped = Float64Array.from(diagonal, (d) => Math.max(d + damp * Math.abs(mean) + floor, floor));
     tries++;
-    const damped = s.upload(ndarray(h, [n, n]));
-    const { factor } = inverseFactor(s, damped, order);
-    s.free(damped);
+    const { factor } = inverseFactor(s, h, order, damped);
     await s.flush();
     return factor;
   };

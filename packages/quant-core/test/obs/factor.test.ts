@@ -1,6 +1,6 @@
 import { jsBackend } from '@lmq/kernels-js';
 import { dampedFactor, inverseFactor } from '@lmq/quant-core';
-import { createRng, type Matrix, matrix } from '@lmq/tensor';
+import { createRng, type Handle, type Matrix, matrix, type Scope } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 
 const N = 40;
@@ -17,6 +17,11 @@ function gram(seed: number): Matrix {
     }
   }
   return h;
+}
+
+/** A matrix as a handle, and its diagonal. */
+function parts(s: Scope, data: Float32Array, n: number): [Handle, Float64Array] {
+  return [s.upload(matrix(data, n, n)), Float64Array.from({ length: n }, (_, i) => data[i * n + i]!)];
 }
 
 /** Largest |(Uᵀ U H - I)_ij|, and whether U is upper triangular. */
@@ -77,7 +82,7 @@ describe('dampedFactor', () => {
     const h = gram(5);
     let mean = 0;
     for (let i = 0; i < N; i++) mean += h.data[i * (N + 1)]! / N;
-    const damped = await dampedFactor(s, h.data.slice(), N, { dampPercent: 0.1 });
+    const damped = await dampedFactor(s, ...parts(s, h.data, N), { dampPercent: 0.1 });
     expect(damped).toMatchObject({ dampPercent: 0.1, diagonalFloor: 0, tries: 1 });
     for (let i = 0; i < N; i++) h.data[i * (N + 1)]! += 0.1 * mean;
     expect(residue((await s.read(damped.factor!)).data, h.data).error).toBeLessThan(1e-5);
@@ -87,13 +92,13 @@ describe('dampedFactor', () => {
   it('climbs in steps, then through six floors, then gives up', async () => {
     const s = jsBackend().scope();
     const pair = (off: number) => Float32Array.of(1, off, off, 1);
-    expect(await dampedFactor(s, pair(1.025), 2)).toMatchObject({ dampPercent: 0.03, diagonalFloor: 0, tries: 3 });
-    const floored = await dampedFactor(s, pair(2.05), 2, { dampPercent: 0, dampIncrement: 0.5 }); // 0, 0.5, then floors up to 0.1
+    expect(await dampedFactor(s, ...parts(s, pair(1.025), 2))).toMatchObject({ dampPercent: 0.03, diagonalFloor: 0, tries: 3 });
+    const floored = await dampedFactor(s, ...parts(s, pair(2.05), 2), { dampPercent: 0, dampIncrement: 0.5 }); // 0, 0.5, then floors up to 0.1
     expect(floored).toMatchObject({ factor: null, dampPercent: 0.5, tries: 2 + 6 });
-    const second = await dampedFactor(s, pair(1.5000005), 2, { dampPercent: 0.5, dampIncrement: 0 });
+    const second = await dampedFactor(s, ...parts(s, pair(1.5000005), 2), { dampPercent: 0.5, dampIncrement: 0 });
     expect(second.factor).not.toBeNull();
     expect(second.diagonalFloor).toBeCloseTo(1e-6, 12);
-    const negative = await dampedFactor(s, Float32Array.of(-5, 0, 0, 1), 2, { dampIncrement: 0 });
+    const negative = await dampedFactor(s, ...parts(s, Float32Array.of(-5, 0, 0, 1), 2), { dampIncrement: 0 });
     expect(negative.factor).not.toBeNull(); // entries below the floor are raised to it
     s.dispose();
   });
@@ -102,7 +107,7 @@ describe('dampedFactor', () => {
     const control = new AbortController();
     const s = jsBackend().scope({ signal: control.signal });
     control.abort(new Error('stop'));
-    await expect(dampedFactor(s, gram(6).data, N)).rejects.toThrow('stop');
+    await expect(dampedFactor(s, ...parts(s, gram(6).data, N))).rejects.toThrow('stop');
     s.dispose();
   });
 });

@@ -1,0 +1,55 @@
+/**
+ * GGUF block type Q4_1: 32 weights in 20 bytes, `w = q * d + m`. Bytes: d and m as little-endian fp16, then 16 bytes of which byte j holds
+ * weight j in its low and weight j + 16 in its high nibble.
+ *
+ * Scale as in ggml's reference: m is the smallest weight, d the range over 15. Codes are made with the float32 d and m, not with their
+ * fp16. Every step is rounded to float32: bytes equal the reference's. Decoding rounds once.
+ * @module
+ */
+import { floatToFp16, fp16ToFloat } from '../fp16.js';
+import type { BlockTraits } from './_traits.js';
+
+const { fround } = Math;
+
+export const q4_1: BlockTraits = {
+  blockSize: 32,
+  blockBytes: 20,
+  halves: [0, 2],
+
+  encode(src, out) {
+    for (let x = 0, o = 0; x < src.length; x += 32, o += 20) {
+      let min = src[x];
+      let max = src[x];
+      for (let j = 1; j < 32; j++) {
+        const v = src[x + j];
+        if (v < min) min = v;
+        if (v > max) max = v;
+      }
+      const d = fround(fround(max - min) / 15);
+      const id = d ? fround(1 / d) : 0;
+      const hd = floatToFp16(d);
+      const hm = floatToFp16(min);
+      out[o] = hd;
+      out[o + 1] = hd >>> 8;
+      out[o + 2] = hm;
+      out[o + 3] = hm >>> 8;
+      for (let j = 0; j < 16; j++) {
+        const lo = fround(fround(fround(src[x + j] - min) * id) + 0.5) | 0;
+        const hi = fround(fround(fround(src[x + j + 16] - min) * id) + 0.5) | 0;
+        out[o + 4 + j] = Math.min(15, lo) | (Math.min(15, hi) << 4);
+      }
+    }
+  },
+
+  decode(src, out) {
+    for (let s = 0, x = 0; s < src.length; s += 20, x += 32) {
+      const d = fp16ToFloat(src[s] | (src[s + 1] << 8));
+      const m = fp16ToFloat(src[s + 2] | (src[s + 3] << 8));
+      for (let j = 0; j < 16; j++) {
+        const b = src[s + 4 + j];
+        out[x + j] = (b & 15) * d + m;
+        out[x + j + 16] = (b >>> 4) * d + m;
+      }
+    }
+  },
+};

@@ -1,0 +1,55 @@
+/**
+ * GGUF block type Q5_1: 32 weights in 24 bytes, `w = q * d + m`. Bytes: d and m as little-endian fp16, then the codes as in
+ * `_fifth-bit.ts`.
+ *
+ * Scale as in ggml's reference: m is the smallest weight, d the range over 31. Codes are made with the float32 d and m, not with their
+ * fp16. Every step is rounded to float32: bytes equal the reference's. Decoding rounds once.
+ * @module
+ */
+import { floatToFp16, fp16ToFloat } from '../fp16.js';
+import { fifthBits, packFifthBit } from './_fifth-bit.js';
+import type { BlockTraits } from './_traits.js';
+
+const { fround } = Math;
+
+export const q5_1: BlockTraits = {
+  blockSize: 32,
+  blockBytes: 24,
+  halves: [0, 2],
+
+  encode(src, out) {
+    const codes = new Uint8Array(32);
+    for (let x = 0, o = 0; x < src.length; x += 32, o += 24) {
+      let min = src[x];
+      let max = src[x];
+      for (let j = 1; j < 32; j++) {
+        const v = src[x + j];
+        if (v < min) min = v;
+        if (v > max) max = v;
+      }
+      const d = fround(fround(max - min) / 31);
+      const id = d ? fround(1 / d) : 0;
+      const hd = floatToFp16(d);
+      const hm = floatToFp16(min);
+      out[o] = hd;
+      out[o + 1] = hd >>> 8;
+      out[o + 2] = hm;
+      out[o + 3] = hm >>> 8;
+      for (let j = 0; j < 32; j++) codes[j] = Math.min(31, fround(fround(fround(src[x + j] - min) * id) + 0.5) | 0);
+      packFifthBit(codes, 0, out, o + 4);
+    }
+  },
+
+  decode(src, out) {
+    for (let s = 0, x = 0; s < src.length; s += 24, x += 32) {
+      const d = fp16ToFloat(src[s] | (src[s + 1] << 8));
+      const m = fp16ToFloat(src[s + 2] | (src[s + 3] << 8));
+      const high = fifthBits(src, s + 4);
+      for (let j = 0; j < 16; j++) {
+        const b = src[s + 8 + j];
+        out[x + j] = ((b & 15) | (((high >>> j) & 1) << 4)) * d + m;
+        out[x + j + 16] = ((b >>> 4) | (((high >>> (j + 16)) & 1) << 4)) * d + m;
+      }
+    }
+  },
+};

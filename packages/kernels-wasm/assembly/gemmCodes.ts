@@ -1,0 +1,118 @@
+/**
+ * Matrix product of integers in 16 bits with f32 scales, on packed panels (packCodes.ts): C += Σ_chunks scales (A B), 4 x 8 tiles of
+ * i32x4.dot_i16x8_s. A is packed in panels of 4 rows, B in panels of 8 columns, two k at a time: 32 bits hold a row's codes at k and k + 1.
+ *
+ * The sum over a chunk (up to 256 k) is exact in i32: codes of A reach 32767, of B 255. It becomes f32, times the scale of A's row
+ * and the scale of B's column there, and is added to C.
+ * @module
+ */
+import { madd } from './fma';
+
+// @ts-ignore: decorator
+@inline
+function add(c: usize, acc: v128, scale: v128): void {
+  v128.store(c, madd(f32x4.convert_i32x4_s(acc), scale, v128.load(c)));
+}
+
+/**
+ * One 4 x 8 tile.
+ * @param aScales rows' scales: 4 f32 per 32 k
+ * @param bScales columns' scales: 8 f32 per chunk
+ */
+function tile(k: i32, chunk: i32, a: usize, aScales: usize, b: usize, bScales: usize, c: usize, stride: usize): void {
+  const r1 = c + stride;
+  const r2 = r1 + stride;
+  const r3 = r2 + stride;
+  for (let from = 0; from < k; from += chunk) {
+    let c00 = i32x4.splat(0);
+    let c01 = c00;
+    let c10 = c00;
+    let c11 = c00;
+    let c20 = c00;
+    let c21 = c00;
+    let c30 = c00;
+    let c31 = c00;
+    const end = a + ((<usize>min(chunk, k - from)) << 3);
+    while (a < end) {
+      const b0 = v128.load(b);
+      const b1 = v128.load(b, 16);
+      let s = v128.load_splat<i32>(a);
+      c00 = i32x4.add(c00, i32x4.dot_i16x8_s(s, b0));
+      c01 = i32x4.add(c01, i32x4.dot_i16x8_s(s, b1));
+      s = v128.load_splat<i32>(a, 4);
+      c10 = i32x4.add(c10, i32x4.dot_i16x8_s(s, b0));
+      c11 = i32x4.add(c11, i32x4.dot_i16x8_s(s, b1));
+      s = v128.load_splat<i32>(a, 8);
+      c20 = i32x4.add(c20, i32x4.dot_i16x8_s(s, b0));
+      c21 = i32x4.add(c21, i32x4.dot_i16x8_s(s, b1));
+      s = v128.load_splat<i32>(a, 12);
+      c30 = i32x4.add(c30, i32x4.dot_i16x8_s(s, b0));
+      c31 = i32x4.add(c31, i32x4.dot_i16x8_s(s, b1));
+      a += 16;
+      b += 32;
+    }
+    const f0 = v128.load(bScales);
+    const f1 = v128.load(bScales, 16);
+    let s = v128.load_splat<f32>(aScales);
+    add(c, c00, f32x4.mul(f0, s));
+    add(c + 16, c01, f32x4.mul(f1, s));
+    s = v128.load_splat<f32>(aScales, 4);
+    add(r1, c10, f32x4.mul(f0, s));
+    add(r1 + 16, c11, f32x4.mul(f1, s));
+    s = v128.load_splat<f32>(aScales, 8);
+    add(r2, c20, f32x4.mul(f0, s));
+    add(r2 + 16, c21, f32x4.mul(f1, s));
+    s = v128.load_splat<f32>(aScales, 12);
+    add(r3, c30, f32x4.mul(f0, s));
+    add(r3 + 16, c31, f32x4.mul(f1, s));
+    bScales += 32;
+    aScales += ((<usize>chunk) >> 5) << 4;
+  }
+}
+
+/**
+ * C += A B for [m, k] of packed A and [k, n] of packed B; k is a multiple of 32.
+ * @param a first panel of A at this k; panels are `aPanel` bytes apart, their scales `aScalesPanel`
+ * @param bScalesPanel bytes from panel to panel of B's scales
+ * @param edge 128 bytes: tiles that stick out of C are computed there
+ */
+export function gemmCodes(
+  m: i32,
+  n: i32,
+  k: i32,
+  chunk: i32,
+  a: usize,
+  aPanel: usize,
+  aScales: usize,
+  aScalesPanel: usize,
+  b: usize,
+  bScales: usize,
+  bScalesPanel: usize,
+  c: usize,
+  stride: usize,
+  edge: usize,
+): void {
+  for (let j = 0; j < n; j += 8) {
+    const width = min(8, n - j);
+    let pa = a;
+    let ps = aScales;
+    for (let i = 0; i < m; i += 4) {
+      const height = min(4, m - i);
+      const at = c + <usize>i * stride + ((<usize>j) << 2);
+      if (height == 4 && width == 8) tile(k, chunk, pa, ps, b, bScales, at, stride);
+      else {
+        memory.fill(edge, 0, 128);
+        tile(k, chunk, pa, ps, b, bScales, edge, 32);
+        for (let r = 0; r < height; r++) {
+          const to = at + <usize>r * stride;
+          const from = edge + ((<usize>r) << 5);
+          for (let q: usize = 0; q < (<usize>width) << 2; q += 4) store<f32>(to + q, load<f32>(to + q) + load<f32>(from + q));
+        }
+      }
+      pa += aPanel;
+      ps += aScalesPanel;
+    }
+    b += (<usize>k) << 4;
+    bScales += bScalesPanel;
+  }
+}
