@@ -5,6 +5,7 @@
  * @module
  */
 import { Command, CommanderError } from 'commander';
+import { version } from '../package.json';
 import { addCompare } from './commands/compare.js';
 import { addEstimate } from './commands/estimate.js';
 import { addEval } from './commands/eval.js';
@@ -62,6 +63,7 @@ function program(terminal: Terminal, signal: AbortSignal): Command {
     .description(
       'Compress language models: quantize, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.',
     )
+    .version(version)
     .option('--json', 'print one JSON object on stdout, for machines')
     .option('--quiet', 'no progress on stderr')
     .exitOverride()

@@ -81,7 +81,23 @@ function decodeCodes(codes: usize, bits: i32, to: usize, cols: i32): void {
   }
 }
 
-/** values ← (values - zero) * scale. */
+/** values ← (values - zero) * scale + min. */
+function rescaleFrom(at: usize, n: i32, zero: f32, scale: f32, min: f32): void {
+  const vz = f32x4.splat(zero);
+  const vs = f32x4.splat(scale);
+  const vm = f32x4.splat(min);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    v128.store(at, f32x4.add(f32x4.mul(f32x4.sub(v128.load(at), vz), vs), vm));
+    at += 16;
+  }
+  for (; i < n; i++) {
+    store<f32>(at, (load<f32>(at) - zero) * scale + min);
+    at += 4;
+  }
+}
+
+/** values ← (values - zero) * scale. Not the same as a min of 0, which turns -0 into 0. */
 function rescale(at: usize, n: i32, zero: f32, scale: f32): void {
   const vz = f32x4.splat(zero);
   const vs = f32x4.splat(scale);
@@ -102,6 +118,7 @@ function rescale(at: usize, n: i32, zero: f32, scale: f32): void {
  * @param bits 4 or 8; k0 is even
  * @param scales first row's scales, one f32 per group
  * @param zeros first row's zero points in the same form, or 0: every zero point is `zero`
+ * @param mins first row's minimums in the same form, added to the group's weights, or 0: none, as with groupIndex
  * @param groupIndex i32 per column of the whole row, or 0: column c is in group c / groupSize
  */
 export function decodeAffine(
@@ -110,6 +127,7 @@ export function decodeAffine(
   bits: i32,
   scales: usize,
   zeros: usize,
+  mins: usize,
   scalesStride: usize,
   zero: f32,
   groupSize: i32,
@@ -138,7 +156,10 @@ export function decodeAffine(
         const g = c / groupSize;
         const n = min((g + 1) * groupSize, k0 + cols) - c;
         const o = (<usize>g) << 2;
-        rescale(to + ((<usize>(c - k0)) << 2), n, z ? load<f32>(z + o) : zero, load<f32>(s + o));
+        const at = to + ((<usize>(c - k0)) << 2);
+        const first = z ? load<f32>(z + o) : zero;
+        if (mins) rescaleFrom(at, n, first, load<f32>(s + o), load<f32>(mins + r * scalesStride + o));
+        else rescale(at, n, first, load<f32>(s + o));
         c += n;
       }
     }

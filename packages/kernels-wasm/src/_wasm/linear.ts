@@ -74,12 +74,13 @@ export function decodeTile(
   toStride: number,
 ): void {
   if (form.kind === 'affine') {
-    const { bits, codes, stride, scales, zeros, zero, groups, groupSize, groupIndex } = form;
+    const { bits, codes, stride, scales, zeros, zero, mins, groups, groupSize, groupIndex } = form;
     const s = row * groups * 4;
     const z = zeros ? zeros.address + s : 0;
+    const m = mins ? mins.address + s : 0;
     const index = groupIndex?.address ?? 0;
     const from = codes.address + row * stride;
-    wasm.decodeAffine(from, stride, bits, scales.address + s, z, groups * 4, zero, groupSize, index, to, toStride, rows, k, cols);
+    wasm.decodeAffine(from, stride, bits, scales.address + s, z, m, groups * 4, zero, groupSize, index, to, toStride, rows, k, cols);
     return;
   }
   const { format, data, stride } = form;
@@ -92,7 +93,7 @@ export function decodeTile(
 /** Few rows of x, integer codes. */
 function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: PackedWeight): void {
   const { wasm } = core;
-  const { codes, stride, scales, zeros, zero, groups, groupSize } = form;
+  const { codes, stride, scales, zeros, zero, mins, groups, groupSize } = form;
   const [prepare, gemv] = form.bits === 4 ? [wasm.prepareInt4, wasm.gemvInt4] : [wasm.prepareInt8, wasm.gemvInt8];
   const padded = Math.ceil(w.in / 32) * 32 * 4;
   const each = padded + Math.ceil(groups / 16) * 64;
@@ -102,10 +103,18 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
     inParts(w.out, w.in, (r, count) => {
       const s = r * groups * 4;
       for (let t = 0; t < y.rows; t++) {
+        const to = y.at + t * y.stride + r * 4;
+        const sums = scratch + t * each + padded;
+        let start = w.bias ? w.bias.address + r * 4 : 0;
+        if (mins) {
+          // minimums meet the sums of their groups: a small product of its own, to which the codes' is added in place
+          wasm.gemvFloat(to, sums, mins.address + s, groups * 4, count, groups, start);
+          start = to;
+        }
         gemv(
-          y.at + t * y.stride + r * 4,
+          to,
           scratch + t * each,
-          scratch + t * each + padded,
+          sums,
           codes.address + r * stride,
           stride,
           scales.address + s,
@@ -115,7 +124,7 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
           count,
           w.in,
           group,
-          w.bias ? w.bias.address + r * 4 : 0,
+          start,
         );
       }
     });

@@ -1,11 +1,32 @@
 /**
  * Weights in this backend's memory. Dense weights keep their format (fp32, fp16, bf16). Affine weights keep packed codes: 4 and 8 bits as
- * they are, 1 … 3 bits widened to 4 and 5 … 7 to 8; scales and stored zero points become f32 [out, groups]. Other layouts stay on the
- * JavaScript side and are decoded a tile of rows at a time when used.
+ * they are, 1 … 3 bits widened to 4 and 5 … 7 to 8; scales and stored zero points become f32 [out, groups]. GGUF blocks become the same,
+ * once, here: what they decode to does not change by a bit. Other layouts stay on the JavaScript side and are decoded a tile of rows at a
+ * time when used.
  * @module
  */
-import { byteLength, decodeFloats, packRows, rowBytes, scaleGrid, unpackRows, validate, zeroPointValues } from '@lmq/formats';
-import { type Activations, type Affine, type CompressedTensor, type Dense, type FloatFormat, type Linear, LmqError } from '@lmq/tensor';
+import {
+  blocksToAffine,
+  byteLength,
+  decodeFloats,
+  packRows,
+  rowBytes,
+  scaleGrid,
+  unpackRows,
+  validate,
+  zeroPointValues,
+} from '@lmq/formats';
+import {
+  type Activations,
+  type Affine,
+  type Blocks,
+  type CompressedTensor,
+  type Dense,
+  type FloatFormat,
+  type Linear,
+  LmqError,
+} from '@lmq/tensor';
+import { unpackBlocks } from './blocks.js';
 import type { Block, WasmMemory } from './memory.js';
 
 export interface DenseWeight {
@@ -27,6 +48,11 @@ export interface AffineWeight {
   /** f32 [out, groups], or null: every zero point is `zero`. */
   zeros: Block | null;
   zero: number;
+  /**
+   * f32 [out, groups], added to every weight of a group; or null. With it, `zeros` is null and `zero` the one that gemv reads codes with: 0
+   * for 4 bits, 128 for 8.
+   */
+  mins: Block | null;
   groups: number;
   groupSize: number;
   /** i32 [in], or null: groups in order. */
@@ -42,7 +68,7 @@ export interface PackedWeight {
   out: number;
   in: number;
   form: DenseWeight | AffineWeight | ForeignWeight;
-  /** How the input meets affine codes; of no meaning for other forms. */
+  /** How the input meets the codes; float32 but for layout `affine`. */
   activations: Activations;
   /** f32 [out]. */
   bias: Block | null;
@@ -80,7 +106,9 @@ export function loadLinear(memory: WasmMemory, linear: Linear, activations: Acti
     const bias = linear.bias ? put(linear.bias) : null;
     const own = form.kind === 'foreign' ? byteLength(weight) : 0;
     const bytes = blocks.reduce((sum, b) => sum + b.bytes, own);
-    return { packed: { out: weight.shape[0], in: weight.shape[1], form, activations, bias, blocks }, bytes };
+    // by contract only layout affine meets rounded inputs, even if others become the same form here
+    const meets = weight.kind === 'affine' ? activations : 'float32';
+    return { packed: { out: weight.shape[0], in: weight.shape[1], form, activations: meets, bias, blocks }, bytes };
   } catch (e) {
     for (const block of blocks) memory.release(block);
     throw e;
@@ -96,7 +124,31 @@ type Put = (data: Uint8Array | Float32Array | Uint16Array | Int32Array, extra?: 
 function pack(weight: CompressedTensor, put: Put): PackedWeight['form'] {
   if (weight.kind === 'dense') return packDense(weight, put);
   if (weight.kind === 'affine') return packAffine(weight, put);
+  if (weight.kind === 'blocks') return packBlocks(weight, put);
   return { kind: 'foreign', weight };
+}
+
+function packBlocks(weight: Blocks, put: Put): PackedWeight['form'] {
+  const unpacked = unpackBlocks(weight);
+  if (unpacked) {
+    const { bits, groupSize, codes, scales, mins } = unpacked;
+    const cols = weight.shape[1];
+    return {
+      kind: 'affine',
+      bits,
+      codes: put(codes, OVERREAD),
+      stride: rowBytes(cols, bits),
+      scales: put(scales),
+      zeros: null,
+      zero: bits === 4 ? 0 : 128,
+      mins: mins && put(mins),
+      groups: cols / groupSize,
+      groupSize,
+      groupIndex: null,
+    };
+  }
+  const affine = blocksToAffine(weight);
+  return affine ? packAffine(affine, put) : { kind: 'foreign', weight };
 }
 
 function packDense({ format, data, shape }: Dense, put: Put): DenseWeight {
@@ -125,6 +177,7 @@ function packAffine(t: Affine, put: Put): AffineWeight {
     scales: put(perRow(decodeFloats(t.scales.format, t.scales.data))),
     zeros: t.zeroPoints ? put(perRow(Float32Array.from(zeroPointValues(t, 0, scaleRows * groups)))) : null,
     zero: 2 ** (t.bits - 1),
+    mins: null,
     groups,
     groupSize: t.groupSize,
     groupIndex: t.groupIndex ? put(t.groupIndex) : null,

@@ -15,7 +15,7 @@ export interface WasmExports {
   causalSoftmax: Fn<6>;
   choleskySmall(a: number, stride: number, n: number): number;
   solveSmall: Fn<7>;
-  decodeAffine: Fn<14>;
+  decodeAffine: Fn<15>;
   decodeBrain: Fn<6>;
   decodeHalf: Fn<6>;
   expRow: Fn<3>;
