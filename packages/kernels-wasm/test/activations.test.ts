@@ -1,9 +1,9 @@
-import { packRows, packStream } from '@lmq/formats';
+import { decode, packRows, packStream } from '@lmq/formats';
 import { jsBackend } from '@lmq/kernels-js';
-import { type Activations, type Affine, type Backend, createRng, matrix } from '@lmq/tensor';
+import { type Activations, type Affine, type Backend, type CompressedTensor, createRng, matrix } from '@lmq/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { wasmBackend } from '../src/index.js';
-import { affine, LAYOUTS, random, SIZES, spread } from './layouts.js';
+import { affine, BLOCK_NAMES, BLOCKS, blockSizes, LAYOUTS, random, SIZES, spread } from './layouts.js';
 
 // Inputs rounded to integers, against kernels-js, which defines the rounding and multiplies in double.
 const RELATIVE = 16 * 2 ** -24; // as in weights.test.ts
@@ -14,7 +14,13 @@ beforeAll(async () => {
   wasm = await wasmBackend();
 });
 
-async function product(backend: Backend, weight: Affine, activations: Activations, x: Float32Array, tokens: number): Promise<Float32Array> {
+async function product(
+  backend: Backend,
+  weight: CompressedTensor,
+  activations: Activations,
+  x: Float32Array,
+  tokens: number,
+): Promise<Float32Array> {
   const s = backend.scope();
   const loaded = backend.load({ weight }, { activations });
   const width = x.length / tokens;
@@ -42,6 +48,34 @@ describe.each(['int16', 'int8'] as const)('%s activations give the results of ke
               const at = t * rows + r;
               if (!(Math.abs(got[at]! - want[at]!) <= RELATIVE * size))
                 expect.fail(`${rows} x ${cols}, ${tokens} tokens, [${t}, ${r}]: got ${got[at]}, want ${want[at]} ± ${RELATIVE * size}`);
+            }
+          }
+        }
+      }
+    });
+  }
+
+  // Only layout affine meets rounded inputs. Blocks do not, though most of them become affine codes on loading.
+  for (const type of BLOCK_NAMES) {
+    it(`${type} stays float32`, async () => {
+      for (const [label, make] of Object.entries(BLOCKS)) {
+        const rng = createRng(label.length);
+        for (const [rows, cols] of blockSizes(type)) {
+          const weight = make(type, rng, rows, cols);
+          for (const tokens of [1, 4, 64]) {
+            const x = random(rng, tokens * (cols + 3));
+            const got = await product(wasm, weight, activations, x, tokens);
+            expect(got).toEqual(await product(wasm, weight, 'float32', x, tokens));
+            const want = await product(js, weight, activations, x, tokens);
+            const w = decode(weight).data;
+            for (let t = 0; t < tokens; t++) {
+              for (let r = 0; r < rows; r++) {
+                let size = 0;
+                for (let c = 0; c < cols; c++) size += Math.abs(x[t * (cols + 3) + 1 + c]!) * spread(weight, r, c, w[r * cols + c]!);
+                const at = t * rows + r;
+                if (!(Math.abs(got[at]! - want[at]!) <= RELATIVE * size))
+                  expect.fail(`${label}, ${rows} x ${cols}, ${tokens} tokens, [${t}, ${r}]: got ${got[at]}, want ${want[at]}`);
+              }
             }
           }
         }

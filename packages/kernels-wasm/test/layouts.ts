@@ -2,8 +2,8 @@
  * Weights with a kernel in this package: every format, odd sizes, groups that do and do not fit whole vectors.
  * @module
  */
-import { packStream } from '@lmq/formats';
-import type { Affine, CompressedTensor, Rng } from '@lmq/tensor';
+import { BLOCK_TYPES, encodeBlocks, fp16ToFloat, packStream } from '@lmq/formats';
+import { type Affine, type Blocks, type BlockType, type CompressedTensor, matrix, type Rng } from '@lmq/tensor';
 
 export function random(rng: Rng, n: number): Float32Array {
   return Float32Array.from({ length: n }, () => rng.normal());
@@ -77,8 +77,72 @@ for (const bits of [4, 8]) {
     affine(rng, r, c, bits, Math.min(c, 32), { zeros: true, blockRows: Math.min(r, 4) });
 }
 
+/** Blocks that no encoder would write, too: any bytes, but fp16 numbers as `number` gives them, by block and place. */
+function anyBlocks(type: BlockType, rng: Rng, shape: [number, number], number: (block: number, place: number) => number): Blocks {
+  const { blockSize, blockBytes, halves } = BLOCK_TYPES[type];
+  const count = (shape[0] * shape[1]) / blockSize;
+  const data = Uint8Array.from({ length: count * blockBytes }, () => rng.below(256));
+  for (let b = 0; b < count; b++) {
+    for (const [place, at] of halves.entries()) {
+      const bits = number(b, place);
+      data[b * blockBytes + at] = bits;
+      data[b * blockBytes + at + 1] = bits >>> 8;
+    }
+  }
+  return { kind: 'blocks', shape, type, data };
+}
+
+/** fp16 bits with an exponent from `low` to `high` (0: subnormal or zero; 30: the largest finite). */
+const fp16Bits = (rng: Rng, low: number, high: number) =>
+  (rng.below(2) << 15) | ((low + rng.below(high - low + 1)) << 10) | rng.below(1024);
+
+/** What all GGUF block types are tested with. The first is what an encoder makes of a weight. */
+export const BLOCKS: Record<string, (type: BlockType, rng: Rng, rows: number, cols: number) => Blocks> = {
+  encoded: (type, rng, r, c) => encodeBlocks(type, matrix(random(rng, r * c), r, c)),
+  'encoded, every other block zero': (type, rng, r, c) => {
+    const { blockSize } = BLOCK_TYPES[type];
+    const data = random(rng, r * c).map((x, i) => (Math.floor(i / blockSize) % 2 ? x : 0));
+    return encodeBlocks(type, matrix(data, r, c));
+  },
+  'all zero': (type, _, r, c) => encodeBlocks(type, matrix(new Float32Array(r * c), r, c)),
+  'scales of any size': (type, rng, r, c) => anyBlocks(type, rng, [r, c], () => fp16Bits(rng, 0, 30)),
+  'smallest scales': (type, rng, r, c) => anyBlocks(type, rng, [r, c], () => fp16Bits(rng, 0, 1)),
+  'largest scales': (type, rng, r, c) => anyBlocks(type, rng, [r, c], () => fp16Bits(rng, 29, 30)),
+  'scales of 0 and -0 with any codes': (type, rng, r, c) =>
+    anyBlocks(type, rng, [r, c], (_, place) => (place === 0 ? rng.below(2) << 15 : fp16Bits(rng, 10, 14))),
+  'minimums far larger than scales': (type, rng, r, c) =>
+    anyBlocks(type, rng, [r, c], (_, place) => (place === 0 ? fp16Bits(rng, 0, 0) : fp16Bits(rng, 28, 30))),
+  'minimums far smaller than scales': (type, rng, r, c) =>
+    anyBlocks(type, rng, [r, c], (_, place) => (place === 0 ? fp16Bits(rng, 28, 30) : fp16Bits(rng, 0, 0))),
+};
+export const BLOCK_NAMES = Object.keys(BLOCK_TYPES) as BlockType[];
+
+/** Whole blocks in a row, and output counts that are none of 4. */
+export function blockSizes(type: BlockType): [rows: number, cols: number][] {
+  if (BLOCK_TYPES[type].blockSize === 256) {
+    return [
+      [1, 256],
+      [7, 512],
+    ];
+  }
+  return [
+    [1, 32],
+    [9, 96],
+    [6, 288],
+    [7, 544],
+  ];
+}
+
 /** Sum of magnitudes that the kernels really add: with codes that are all positive, up to the largest code times the scale. */
 export function spread(t: CompressedTensor, row: number, col: number, value: number): number {
+  if (t.kind === 'blocks') {
+    // Q4_0 multiplies codes 0 … 15 and takes 8 away at the end, types with a minimum add that at the end; the others multiply signed codes
+    const { blockSize, blockBytes, halves } = BLOCK_TYPES[t.type];
+    const block = Math.floor((row * t.shape[1] + col) / blockSize) * blockBytes;
+    const half = (at: number) => fp16ToFloat(t.data[block + at]! | (t.data[block + at + 1]! << 8));
+    const later = halves.length > 1 ? half(halves[1]!) : t.type === 'Q4_0' ? -8 * half(halves[0]!) : 0;
+    return Math.abs(value - later) + Math.abs(later);
+  }
   if (t.kind !== 'affine') return Math.abs(value);
   const groups = Math.ceil(t.shape[1] / t.groupSize);
   const g = t.groupIndex ? t.groupIndex[col]! : Math.floor(col / t.groupSize);

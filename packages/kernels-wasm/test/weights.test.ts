@@ -1,8 +1,8 @@
-import { decode } from '@lmq/formats';
-import { type Backend, type CompressedTensor, createRng, isLmqError, matrix } from '@lmq/tensor';
+import { BLOCK_TYPES, decode } from '@lmq/formats';
+import { type Backend, type CompressedTensor, createRng, isLmqError, matrix, type Rng } from '@lmq/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { wasmBackend } from '../src/index.js';
-import { affine, LAYOUTS, random, SIZES, spread } from './layouts.js';
+import { affine, BLOCK_NAMES, BLOCKS, blockSizes, LAYOUTS, random, SIZES, spread } from './layouts.js';
 
 // Layouts × rows of x × odd sizes, against a float64 product with the weight that @lmq/formats decodes (tested there on its own).
 // 16 * 2^-24: as in conformance.test.ts. Integer kernels multiply unsigned codes and take the zero point away at the end, which at worst
@@ -14,47 +14,86 @@ beforeAll(async () => {
   backend = await wasmBackend();
 });
 
-describe('linear and embedding', () => {
-  for (const [label, make] of Object.entries(LAYOUTS)) {
-    it(label, async () => {
-      const rng = createRng(label.length * 31 + label.charCodeAt(0));
-      for (const [rows, cols] of SIZES) {
-        const weight = make(rng, rows, cols);
-        const w = decode(weight).data;
-        const bias = random(rng, rows);
-        const loaded = backend.load({ weight, bias });
-        for (const tokens of [1, 2, 3, 4, 6, 7, 64]) {
-          const s = backend.scope();
-          const around = random(rng, tokens * (cols + 3));
-          const x = s.view(s.upload(matrix(around, tokens, cols + 3)), [0, tokens], [2, cols + 2]);
-          const got = (await s.read(s.linear(x, loaded))).data;
-          for (let t = 0; t < tokens; t++) {
-            for (let r = 0; r < rows; r++) {
-              let want = bias[r]!;
-              let size = Math.abs(want);
-              for (let c = 0; c < cols; c++) {
-                const a = around[t * (cols + 3) + 2 + c]!;
-                want += a * w[r * cols + c]!;
-                size += Math.abs(a) * spread(weight, r, c, w[r * cols + c]!);
-              }
-              if (!(Math.abs(got[t * rows + r]! - want) <= RELATIVE * size))
-                expect.fail(
-                  `${rows} x ${cols}, ${tokens} tokens, [${t}, ${r}]: got ${got[t * rows + r]}, want ${want} ± ${RELATIVE * size}`,
-                );
-            }
+/** `strict`: against the magnitude of the decoded terms instead, whatever the kernels add. */
+async function check(
+  make: (rng: Rng, rows: number, cols: number) => CompressedTensor,
+  sizes: [number, number][],
+  seed: number,
+  strict = false,
+) {
+  const rng = createRng(seed);
+  for (const [rows, cols] of sizes) {
+    const weight = make(rng, rows, cols);
+    const w = decode(weight).data;
+    const bias = random(rng, rows);
+    const loaded = backend.load({ weight, bias });
+    for (const tokens of [1, 2, 3, 4, 6, 7, 64]) {
+      const s = backend.scope();
+      const around = random(rng, tokens * (cols + 3));
+      const x = s.view(s.upload(matrix(around, tokens, cols + 3)), [0, tokens], [2, cols + 2]);
+      const got = (await s.read(s.linear(x, loaded))).data;
+      for (let t = 0; t < tokens; t++) {
+        for (let r = 0; r < rows; r++) {
+          let want = bias[r]!;
+          let size = Math.abs(want);
+          for (let c = 0; c < cols; c++) {
+            const a = around[t * (cols + 3) + 2 + c]!;
+            const value = w[r * cols + c]!;
+            want += a * value;
+            size += Math.abs(a) * (strict ? Math.abs(value) : spread(weight, r, c, value));
           }
-          s.dispose();
+          if (!(Math.abs(got[t * rows + r]! - want) <= RELATIVE * size))
+            expect.fail(`${rows} x ${cols}, ${tokens} tokens, [${t}, ${r}]: got ${got[t * rows + r]}, want ${want} ± ${RELATIVE * size}`);
         }
-        const s = backend.scope();
-        const ids = [rows - 1, 0, rows >> 1];
-        const rowsGot = (await s.read(s.embedding(loaded, ids))).data;
-        for (const [i, id] of ids.entries())
-          expect(rowsGot.subarray(i * cols, (i + 1) * cols)).toEqual(w.subarray(id * cols, (id + 1) * cols));
-        s.dispose();
-        loaded.dispose();
       }
-    });
+      s.dispose();
+    }
+    const s = backend.scope();
+    const ids = [rows - 1, 0, rows >> 1];
+    const rowsGot = (await s.read(s.embedding(loaded, ids))).data;
+    for (const [i, id] of ids.entries()) expect(rowsGot.subarray(i * cols, (i + 1) * cols)).toEqual(w.subarray(id * cols, (id + 1) * cols));
+    s.dispose();
+    loaded.dispose();
   }
+}
+
+describe('linear and embedding', () => {
+  for (const [label, make] of Object.entries(LAYOUTS)) it(label, () => check(make, SIZES, label.length * 31 + label.charCodeAt(0)));
+
+  for (const type of BLOCK_NAMES) {
+    for (const [label, make] of Object.entries(BLOCKS)) {
+      it(`${type}, ${label}`, () =>
+        check((rng, r, c) => make(type, rng, r, c), blockSizes(type), label.length, label.startsWith('encoded')));
+    }
+
+    it(`${type}: several blocks of rows and columns`, () => check((rng, r, c) => BLOCKS.encoded!(type, rng, r, c), [[530, 768]], 3, true));
+  }
+
+  it('blocks become codes once: bytes are those of codes, scales and minimums, and the source is not needed again', async () => {
+    // per weight: a code of 4 or 8 bits; per group a float32 scale, and a minimum where there is one. And 32 bytes that kernels may read.
+    const bytes = { Q4_0: 1 / 2 + 4 / 32, Q4_1: 1 / 2 + 8 / 32, Q5_0: 1 + 4 / 32, Q5_1: 1 + 8 / 32, Q8_0: 1 + 4 / 32, Q6_K: 1 + 4 / 16 };
+    for (const type of BLOCK_NAMES) {
+      const weight = BLOCKS.encoded!(type, createRng(1), 24, 512);
+      const want = decode(weight).data;
+      const loaded = backend.load({ weight, bias: new Float32Array(24) });
+      expect(loaded.bytes).toBe(24 * 512 * bytes[type] + 32 + 24 * 4);
+      weight.data.fill(0);
+      const s = backend.scope();
+      expect((await s.read(s.embedding(loaded, [23]))).data).toEqual(want.subarray(23 * 512));
+      s.dispose();
+      loaded.dispose();
+    }
+  });
+
+  it('refuses blocks with a scale or minimum that is not finite', () => {
+    for (const type of BLOCK_NAMES) {
+      for (const at of BLOCK_TYPES[type].halves) {
+        const weight = BLOCKS.encoded!(type, createRng(1), 2, 256);
+        weight.data[at + 1] = 0x7c;
+        expect(() => backend.load({ weight })).toThrow(/not finite/);
+      }
+    }
+  });
 
   it.each(['fp16', 'bf16'] as const)('all 65536 patterns of %s decode exactly, infinities and NaN too', async (format) => {
     const data = Uint16Array.from({ length: 65536 }, (_, i) => i);

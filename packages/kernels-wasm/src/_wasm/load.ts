@@ -158,7 +158,9 @@ function packDense({ format, data, shape }: Dense, put: Put): DenseWeight {
 function packAffine(t: Affine, put: Put): AffineWeight {
   const [rows, cols] = t.shape;
   const bits = t.bits <= 4 ? 4 : 8;
-  const codes = t.bits === bits ? t.codes : packRows(unpackRows(t.codes, t.bits, rows, cols), bits, rows, cols);
+  // codes widened to 8 bits move up to a middle of 128, the zero that gemv reads them with: less to take away, and none if symmetric
+  const up = bits === 8 ? 128 - 2 ** (t.bits - 1) : 0;
+  const codes = t.bits === bits ? t.codes : widen(t, bits, up);
   const [scaleRows, groups] = scaleGrid(t.scales, t.shape);
   const perRow = <D extends Float32Array>(grid: D): Float32Array => {
     if (scaleRows === rows) return grid;
@@ -175,11 +177,18 @@ function packAffine(t: Affine, put: Put): AffineWeight {
     codes: put(codes, OVERREAD),
     stride: rowBytes(cols, bits),
     scales: put(perRow(decodeFloats(t.scales.format, t.scales.data))),
-    zeros: t.zeroPoints ? put(perRow(Float32Array.from(zeroPointValues(t, 0, scaleRows * groups)))) : null,
-    zero: 2 ** (t.bits - 1),
+    zeros: t.zeroPoints ? put(perRow(Float32Array.from(zeroPointValues(t, 0, scaleRows * groups), (z) => z + up))) : null,
+    zero: 2 ** (t.bits - 1) + up,
     mins: null,
     groups,
     groupSize: t.groupSize,
     groupIndex: t.groupIndex ? put(t.groupIndex) : null,
   };
+}
+
+/** Codes of more bits, each `up` larger. */
+function widen({ codes, bits, shape: [rows, cols] }: Affine, to: 4 | 8, up: number): Uint8Array {
+  const wide = unpackRows(codes, bits, rows, cols);
+  if (up !== 0) for (let i = 0; i < wide.length; i++) wide[i] = wide[i]! + up;
+  return packRows(wide, to, rows, cols);
 }
