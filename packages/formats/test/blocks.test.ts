@@ -116,25 +116,26 @@ describe.each(TYPES)('%s', (type) => {
     expect(hash.toString(16).padStart(8, '0')).toBe(g[type]);
   });
 
-  it.runIf(affine)('has exact sizes, and unpack gives the codes and the scale that decode multiplies; pack is its inverse', () => {
-    const { bits, pack, unpack } = affine!;
-    expect(blockBytes).toBe(2 + (blockSize * bits) / 8);
-    const rng = createRng(3);
-    for (let n = 0; n < 200; n++) {
-      const block = Uint8Array.from({ length: blockBytes }, () => rng.below(256));
-      if ((block[1] & 0x7c) === 0x7c) block[1] ^= 0x40; // keep the scale finite
-      const codes = new Uint8Array(blockSize + 1);
-      const scale = unpack(block, 0, codes, 1);
-      const values = new Float32Array(blockSize);
-      decodeBlocks(block, values);
-      for (let j = 0; j < blockSize; j++) {
-        expect(values[j]).toBe(Math.fround((codes[j + 1] - 2 ** (bits - 1)) * naiveFloat(scale, 'fp16')));
+  if (affine)
+    it('has exact sizes, and unpack gives the codes and the scale that decode multiplies; pack is its inverse', () => {
+      const { bits, pack, unpack } = affine!;
+      expect(blockBytes).toBe(2 + (blockSize * bits) / 8);
+      const rng = createRng(3);
+      for (let n = 0; n < 200; n++) {
+        const block = Uint8Array.from({ length: blockBytes }, () => rng.below(256));
+        if ((block[1] & 0x7c) === 0x7c) block[1] ^= 0x40; // keep the scale finite
+        const codes = new Uint8Array(blockSize + 1);
+        const scale = unpack(block, 0, codes, 1);
+        const values = new Float32Array(blockSize);
+        decodeBlocks(block, values);
+        for (let j = 0; j < blockSize; j++) {
+          expect(values[j]).toBe(Math.fround((codes[j + 1] - 2 ** (bits - 1)) * naiveFloat(scale, 'fp16')));
+        }
+        const back = new Uint8Array(blockBytes + 1);
+        pack(scale, codes, 1, back, 1);
+        expect(back.subarray(1)).toEqual(block);
       }
-      const back = new Uint8Array(blockBytes + 1);
-      pack(scale, codes, 1, back, 1);
-      expect(back.subarray(1)).toEqual(block);
-    }
-  });
+    });
 
   it('errs by at most a step, plus what rounding the scale (and the minimum) to fp16 adds', () => {
     const n = 2 * blockSize;
@@ -184,17 +185,19 @@ describe.each(TYPES)('%s', (type) => {
     expect(t.shape).toEqual([2, 256]);
   });
 
-  it.runIf(affine)('goes to affine and back without changing a byte or a value', () => {
-    const t = encodeBlocks(type, ndarray(lcgRow(9), [4, 128]));
-    const codes = blocksToAffine(t)!;
-    expect(codes).toMatchObject({ bits: affine!.bits, groupSize: 32, shape: [4, 128] });
-    expect(decode(codes).data).toEqual(decode(t).data);
-    expect(affineToBlocks(codes, type)).toEqual(t);
-  });
+  if (affine)
+    it('goes to affine and back without changing a byte or a value', () => {
+      const t = encodeBlocks(type, ndarray(lcgRow(9), [4, 128]));
+      const codes = blocksToAffine(t)!;
+      expect(codes).toMatchObject({ bits: affine!.bits, groupSize: 32, shape: [4, 128] });
+      expect(decode(codes).data).toEqual(decode(t).data);
+      expect(affineToBlocks(codes, type)).toEqual(t);
+    });
 
-  it.skipIf(affine)('has no affine form', () => {
-    expect(blocksToAffine(encodeBlocks(type, ndarray(lcgRow(9))))).toBeNull();
-  });
+  if (!affine)
+    it('has no affine form', () => {
+      expect(blocksToAffine(encodeBlocks(type, ndarray(lcgRow(9))))).toBeNull();
+    });
 
   it('refuses what it cannot hold', () => {
     const nan = new Float32Array(2 * blockSize);
