@@ -59,7 +59,10 @@ export async function estimateModel(
   const codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
   const calibrates = planned.some((p) => p.stage.method !== 'rtn');
   const before = process.memoryUsage().rss;
-  const steps = estimateSeconds(a, planned, sizes, await measureRates(backend), outputBytes);
+  const { user, system } = process.cpuUsage(); // a run spends the same to get here
+  const start = { step: 'start and open the model', seconds: (user + system) / 1e6 };
+  const work = estimateSeconds(a, planned, sizes, await measureRates(backend), outputBytes);
+  const steps = [start, ...work];
   return {
     outputBytes,
     bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
