@@ -39,7 +39,8 @@ export function loadLinear(linear: Linear, activations: Activations): { packed: 
 export function linear(out: Mat<Float32Array>, input: Mat<Float32Array>, { weight, bias, activations }: LoadedJsLinear): void {
   const [rows, cols] = weight.shape;
   if (out.rows === 0) return;
-  const x = activations !== 'float32' && weight.kind === 'affine' ? roundInput(input, activations) : input;
+  const hasCodes = weight.kind === 'affine' || weight.kind === 'blocks';
+  const x = activations !== 'float32' && hasCodes ? roundInput(input, activations) : input;
   if (bias) for (let r = 0; r < out.rows; r++) out.buffer.set(bias, out.offset + r * out.stride);
   const multiply = (buffer: Float32Array, from: number, to: number) => {
     const columns: Mat<Float32Array> = { ...window(out), offset: out.offset + from, cols: to - from };

@@ -1,14 +1,23 @@
 /**
- * Matrix product on packed panels: C = beta C + alpha A B, 4 x 8 register tiles (8 accumulators, 2 vectors of B, 1 splat of A: 11 of
- * the 16 registers of x64). f32 accumulators along k, one multiplication and one addition each.
+ * Matrix product on packed panels: C = beta C + alpha A B, register tiles of ROWS x 8: two accumulators a row, 2 vectors of B, 1 splat of A.
+ * f32 accumulators along k, one multiplication and one addition each, so the shape of the tile does not change a bit of C.
  *
- * A is packed in panels of 4 rows (4 values per k), B in panels of 8 columns (8 values per k), zero-padded: see pack.ts.
+ * A is packed in panels of ROWS rows (ROWS values per k), B in panels of 8 columns (8 values per k), zero-padded: see pack.ts.
+ *
+ * Measured, hot panels, GFLOP/s with 4, 5 and 6 rows: EPYC (Zen 5) simd128 on Node 20 50, 59 to 64, 33; relaxed on Node 24 62, 62, 67. Xeon (Sapphire
+ * Rapids class) simd128 on Node 24 34, 32, 27; relaxed 38, 43, 46. Six rows need all 16 registers of x64: that pays with fused multiply and add only.
  * @module
  */
 import { madd } from './fma';
 
-/** One 4 x 8 tile. beta = 0 does not read C. */
-function tile(k: i32, a: usize, b: usize, c: usize, stride: usize, alpha: f32, beta: f32): void {
+/** Rows of a tile. */
+export const ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
+
+/**
+ * One tile of ROWS x 8: A B, nothing else. With more in this function, the compiler of Node 20 keeps sums in memory instead of registers and
+ * it runs at half the speed (measured); so alpha and beta are `merge`'s.
+ */
+function tile(k: i32, a: usize, b: usize, c: usize, stride: usize): void {
   let c00 = f32x4.splat(0);
   let c01 = c00;
   let c10 = c00;
@@ -17,7 +26,11 @@ function tile(k: i32, a: usize, b: usize, c: usize, stride: usize, alpha: f32, b
   let c21 = c00;
   let c30 = c00;
   let c31 = c00;
-  const end = a + ((<usize>k) << 4);
+  let c40 = c00;
+  let c41 = c00;
+  let c50 = c00;
+  let c51 = c00;
+  const end = a + <usize>k * (ROWS << 2);
   while (a < end) {
     const b0 = v128.load(b);
     const b1 = v128.load(b, 16);
@@ -33,45 +46,72 @@ function tile(k: i32, a: usize, b: usize, c: usize, stride: usize, alpha: f32, b
     s = v128.load_splat<f32>(a, 12);
     c30 = madd(s, b0, c30);
     c31 = madd(s, b1, c31);
-    a += 16;
+    s = v128.load_splat<f32>(a, 16);
+    c40 = madd(s, b0, c40);
+    c41 = madd(s, b1, c41);
+    if (ASC_FEATURE_RELAXED_SIMD) {
+      s = v128.load_splat<f32>(a, 20);
+      c50 = madd(s, b0, c50);
+      c51 = madd(s, b1, c51);
+    }
+    a += ROWS << 2;
     b += 32;
-  }
-  const va = f32x4.splat(alpha);
-  c00 = f32x4.mul(c00, va);
-  c01 = f32x4.mul(c01, va);
-  c10 = f32x4.mul(c10, va);
-  c11 = f32x4.mul(c11, va);
-  c20 = f32x4.mul(c20, va);
-  c21 = f32x4.mul(c21, va);
-  c30 = f32x4.mul(c30, va);
-  c31 = f32x4.mul(c31, va);
-  const r1 = c + stride;
-  const r2 = r1 + stride;
-  const r3 = r2 + stride;
-  if (beta != 0) {
-    const vb = f32x4.splat(beta);
-    c00 = madd(vb, v128.load(c), c00);
-    c01 = madd(vb, v128.load(c, 16), c01);
-    c10 = madd(vb, v128.load(r1), c10);
-    c11 = madd(vb, v128.load(r1, 16), c11);
-    c20 = madd(vb, v128.load(r2), c20);
-    c21 = madd(vb, v128.load(r2, 16), c21);
-    c30 = madd(vb, v128.load(r3), c30);
-    c31 = madd(vb, v128.load(r3, 16), c31);
   }
   v128.store(c, c00);
   v128.store(c, c01, 16);
-  v128.store(r1, c10);
-  v128.store(r1, c11, 16);
-  v128.store(r2, c20);
-  v128.store(r2, c21, 16);
-  v128.store(r3, c30);
-  v128.store(r3, c31, 16);
+  c += stride;
+  v128.store(c, c10);
+  v128.store(c, c11, 16);
+  c += stride;
+  v128.store(c, c20);
+  v128.store(c, c21, 16);
+  c += stride;
+  v128.store(c, c30);
+  v128.store(c, c31, 16);
+  c += stride;
+  v128.store(c, c40);
+  v128.store(c, c41, 16);
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    c += stride;
+    v128.store(c, c50);
+    v128.store(c, c51, 16);
+  }
+}
+
+/** C ← beta C + alpha tile; the tile's rows are 32 bytes apart. beta = 0 does not read C. */
+function merge(from: usize, height: i32, width: i32, c: usize, stride: usize, alpha: f32, beta: f32): void {
+  if (width == 8) {
+    const va = f32x4.splat(alpha);
+    const vb = f32x4.splat(beta);
+    for (let r = 0; r < height; r++) {
+      let lo = f32x4.mul(va, v128.load(from));
+      let hi = f32x4.mul(va, v128.load(from, 16));
+      if (beta != 0) {
+        lo = madd(vb, v128.load(c), lo);
+        hi = madd(vb, v128.load(c, 16), hi);
+      }
+      v128.store(c, lo);
+      v128.store(c, hi, 16);
+      from += 32;
+      c += stride;
+    }
+    return;
+  }
+  for (let r = 0; r < height; r++) {
+    for (let q: usize = 0; q < (<usize>width) << 2; q += 4) {
+      // as above, lane by lane: the same rounding wherever a value lies
+      let v = f32x4.splat(alpha * load<f32>(from + q));
+      if (beta != 0) v = madd(f32x4.splat(beta), v128.load_splat<f32>(c + q), v);
+      store<f32>(c + q, f32x4.extract_lane(v, 0));
+    }
+    from += 32;
+    c += stride;
+  }
 }
 
 /**
  * Multiplies an [m, k] block of packed A with a [k, n] block of packed B into C.
- * @param edge 128 bytes: tiles that stick out of C are computed there
+ * @param edge 192 bytes: where tiles are computed that do not go into C as they are
  * @param below tiles wholly above the line `column = row + below` are skipped (symmetric results); a large number skips none
  */
 export function gemmBlock(
@@ -87,26 +127,19 @@ export function gemmBlock(
   edge: usize,
   below: i32,
 ): void {
-  const aPanel = (<usize>k) << 4;
+  const aPanel = <usize>k * (ROWS << 2);
   const bPanel = (<usize>k) << 5;
   for (let j = 0; j < n; j += 8) {
     const width = min(8, n - j);
     let pa = a;
-    for (let i = 0; i < m; i += 4) {
-      const height = min(4, m - i);
+    for (let i = 0; i < m; i += ROWS) {
+      const height = min(ROWS, m - i);
       if (j <= i + height - 1 + below) {
         const at = c + <usize>i * stride + ((<usize>j) << 2);
-        if (height == 4 && width == 8) tile(k, pa, b, at, stride, alpha, beta);
+        if (height == ROWS && width == 8 && alpha == 1 && beta == 0) tile(k, pa, b, at, stride);
         else {
-          tile(k, pa, b, edge, 32, alpha, 0);
-          for (let r = 0; r < height; r++) {
-            const to = at + <usize>r * stride;
-            const from = edge + ((<usize>r) << 5);
-            for (let q: usize = 0; q < (<usize>width) << 2; q += 4) {
-              const v = load<f32>(from + q);
-              store<f32>(to + q, beta != 0 ? v + beta * load<f32>(to + q) : v);
-            }
-          }
+          tile(k, pa, b, edge, 32);
+          merge(edge, height, width, at, stride, alpha, beta);
         }
       }
       pa += aPanel;

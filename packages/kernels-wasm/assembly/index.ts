@@ -3,6 +3,9 @@
  * caller has checked that what they span is allocated. No kernel allocates, keeps state or calls out.
  * @module
  */
+import { ROWS } from './gemm';
+import { CODE_ROWS } from './gemmCodes';
+
 export { addTo } from './addTo';
 export { attentionRow, causalSoftmax } from './attention';
 export { choleskySmall, solveSmall } from './cholesky';
@@ -13,8 +16,10 @@ export { gemmBlock } from './gemm';
 export { gemmCodes } from './gemmCodes';
 export { gemvBrain, gemvFloat, gemvHalf } from './gemv';
 export { gemvCodes4, gemvCodes8 } from './gemvCodes';
+export { gemvCodesHalves } from './gemvCodesHalves';
 export { gemvInt4, prepareInt4 } from './gemvInt4';
 export { gemvInt8, prepareInt8 } from './gemvInt8';
+export { gemvPanels } from './gemvPanels';
 export { gluGelu, gluSilu } from './glu';
 export { mirror } from './mirror';
 export { obsSweep } from './obsSweep';
@@ -27,6 +32,16 @@ export { scatterAdd } from './scatterAdd';
 export { select } from './select';
 export { softmax } from './softmax';
 export { triangularInverseSmall } from './triangularInverse';
+
+/** Rows of gemmBlock's tiles: A is packed in panels of so many. */
+export function tileRows(): i32 {
+  return ROWS;
+}
+
+/** Rows of gemmCodes' tiles. */
+export function codeTileRows(): i32 {
+  return CODE_ROWS;
+}
 
 /** First byte that the module does not use itself. */
 export function heapBase(): usize {

@@ -1,5 +1,5 @@
 /**
- * Panels for gemm.ts: a panel holds `width` (4 or 8) neighbouring rows or columns, k after k; the last panel is padded with zeros.
+ * Panels for gemm.ts: a panel holds `width` (ROWS of gemm.ts, or 8) neighbouring rows or columns, k after k; the last panel is padded with zeros.
  * @module
  */
 
@@ -8,10 +8,11 @@ export function packRows(src: usize, stride: usize, count: i32, k: i32, dst: usi
   const step = (<usize>width) << 2;
   for (let p = 0; p < count; p += width) {
     for (let q = 0; q < width; q += 4) {
-      const rows = min(4, count - p - q);
+      const room = min(4, width - q);
+      const rows = min(room, count - p - q);
       const to = dst + ((<usize>q) << 2);
       if (rows >= 4) packQuad(src + <usize>(p + q) * stride, stride, k, to, step);
-      else packFew(src + <usize>(p + q) * stride, stride, rows, k, to, step);
+      else packFew(src + <usize>(p + q) * stride, stride, rows, room, k, to, step);
     }
     dst += <usize>k * step;
   }
@@ -57,24 +58,21 @@ function packQuad(r0: usize, stride: usize, k: i32, dst: usize, step: usize): vo
   }
 }
 
-/** Fewer than 4 rows left (or none): zeros take the place of the missing ones. */
-function packFew(r0: usize, stride: usize, rows: i32, k: i32, dst: usize, step: usize): void {
-  const zero = f32x4.splat(0);
-  for (let i = 0; i < k; i++) {
-    v128.store(dst, zero);
-    let from = r0;
-    for (let r = 0; r < rows; r++) {
-      store<f32>(dst + ((<usize>r) << 2), load<f32>(from));
-      from += stride;
+/** Fewer than 4 rows left (or none, or no room for 4): zeros take the place of missing ones. */
+function packFew(r0: usize, stride: usize, rows: i32, room: i32, k: i32, dst: usize, step: usize): void {
+  for (let r = 0; r < room; r++) {
+    let to = dst;
+    for (let i: usize = 0; i < (<usize>k) << 2; i += 4) {
+      store<f32>(to, r < rows ? load<f32>(r0 + i) : 0);
+      to += step;
     }
-    dst += step;
-    r0 += 4;
+    r0 += stride;
+    dst += 4;
   }
 }
 
 /** Packs `count` columns of k rows (row-major B, or A given transposed): copies. */
 export function packColumns(src: usize, stride: usize, count: i32, k: i32, dst: usize, width: i32): void {
-  const zero = f32x4.splat(0);
   for (let p = 0; p < count; p += width) {
     const left = min(width, count - p);
     let from = src + ((<usize>p) << 2);
@@ -85,17 +83,16 @@ export function packColumns(src: usize, stride: usize, count: i32, k: i32, dst: 
         from += stride;
         dst += 32;
       }
-    } else if (left == 4 && width == 4) {
+    } else if (left == width) {
       for (let i = 0; i < k; i++) {
         v128.store(dst, v128.load(from));
+        for (let q: usize = 16; q < (<usize>width) << 2; q += 4) store<f32>(dst + q, load<f32>(from + q));
         from += stride;
-        dst += 16;
+        dst += (<usize>width) << 2;
       }
     } else {
       for (let i = 0; i < k; i++) {
-        v128.store(dst, zero);
-        if (width == 8) v128.store(dst, zero, 16);
-        for (let q: usize = 0; q < (<usize>left) << 2; q += 4) store<f32>(dst + q, load<f32>(from + q));
+        for (let q: usize = 0; q < (<usize>width) << 2; q += 4) store<f32>(dst + q, q < (<usize>left) << 2 ? load<f32>(from + q) : 0);
         from += stride;
         dst += (<usize>width) << 2;
       }

@@ -1,8 +1,9 @@
 /**
- * Panels for gemmCodes.ts. A pair is the codes of two columns, 2 x i16 in 32 bits; a panel holds 4 or 8 rows, pair after pair. With 4-bit
+ * Panels for gemmCodes.ts. A pair is the codes of two columns, 2 x i16 in 32 bits; a panel holds CODE_ROWS (of inputs) or 8 rows (of weights), pair after pair. With 4-bit
  * weights the columns of a block of 32 are in nibble order (quantizeInput.ts) on both sides. Zero points are subtracted here: they are whole numbers, so that is exact.
  * @module
  */
+import { CODE_ROWS } from './gemmCodes';
 
 /** Transposes 4 rows of 4 pairs: `step` bytes from pair to pair of the panel. */
 // @ts-ignore: decorator
@@ -18,30 +19,43 @@ function transpose(a: v128, b: v128, c: v128, d: v128, to: usize, step: usize): 
   v128.store(to + step * 3, v128.shuffle<i64>(ab1, cd1, 1, 3));
 }
 
-/** Panels of 4 rows from rounded inputs. k is a multiple of 32; missing rows become zeros. Scales: 4 per 32 columns. */
-export function packInput(codes: usize, stride: usize, scales: usize, scalesStride: usize, rows: i32, k: i32, dst: usize, dstScales: usize): void {
+/**
+ * Panels of CODE_ROWS rows from rounded inputs. k is a multiple of 32; missing rows become zeros. Scales: CODE_ROWS per 32 columns, `copies` times.
+ * @param copies 1, or 2 for a product in chunks of 16 columns
+ */
+export function packInput(
+  codes: usize,
+  stride: usize,
+  scales: usize,
+  scalesStride: usize,
+  rows: i32,
+  k: i32,
+  dst: usize,
+  dstScales: usize,
+  copies: i32,
+): void {
   const blocks = k >> 5;
-  for (let r = 0; r < rows; r += 4) {
-    const have = min(4, rows - r);
-    const p0 = codes + <usize>r * stride;
-    const p1 = have > 1 ? p0 + stride : 0;
-    const p2 = have > 2 ? p1 + stride : 0;
-    const p3 = have > 3 ? p2 + stride : 0;
-    const zero = i32x4.splat(0);
-    for (let i: usize = 0; i < (<usize>k) << 1; i += 16) {
-      const b = p1 ? v128.load(p1 + i) : zero;
-      const c = p2 ? v128.load(p2 + i) : zero;
-      const d = p3 ? v128.load(p3 + i) : zero;
-      transpose(v128.load(p0 + i), b, c, d, dst, 16);
-      dst += 64;
-    }
-    for (let g: usize = 0; g < <usize>blocks; g++) {
-      for (let l: usize = 0; l < 4; l++) {
-        const at = scales + (<usize>r + l) * scalesStride + (g << 2);
-        store<f32>(dstScales + (l << 2), <i32>l < have ? load<f32>(at) : 0);
+  const step = (<usize>CODE_ROWS) << 2; // bytes from pair to pair
+  for (let r = 0; r < rows; r += CODE_ROWS) {
+    for (let l = 0; l < CODE_ROWS; l++) {
+      const here = r + l < rows;
+      const from = codes + <usize>(r + l) * stride;
+      let to = dst + ((<usize>l) << 2);
+      for (let i: usize = 0; i < (<usize>k) << 1; i += 4) {
+        store<i32>(to, here ? load<i32>(from + i) : 0);
+        to += step;
       }
-      dstScales += 16;
+      to = dstScales + ((<usize>l) << 2);
+      for (let g: usize = 0; g < <usize>blocks; g++) {
+        const scale: f32 = here ? load<f32>(scales + <usize>(r + l) * scalesStride + (g << 2)) : 0;
+        for (let i = 0; i < copies; i++) {
+          store<f32>(to, scale);
+          to += step;
+        }
+      }
     }
+    dst += (<usize>(k >> 1)) * step;
+    dstScales += (<usize>(blocks * copies)) * step;
   }
 }
 

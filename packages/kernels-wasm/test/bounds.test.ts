@@ -108,7 +108,8 @@ describe('nothing is read or written past an operand', () => {
           ? { ...dense, shape: [rows, cols], format: 'fp32', data: new Float32Array(n) }
           : { ...dense, shape: [rows, cols], format: kind as 'fp16' | 'bf16', data: new Uint16Array(n) };
       const data = weight.kind === 'affine' ? weight.codes : weight.kind === 'dense' ? weight.data : new Uint8Array(0);
-      const { backend, memory } = await backendAtTheEnd(data.byteLength + 32);
+      const bytes = kind === 'fp32' ? Math.ceil(rows / 8) * 8 * cols * 4 : data.byteLength + 32; // fp32 lies in whole panels
+      const { backend, memory } = await backendAtTheEnd(bytes);
       for (const activations of ['float32', 'int16', 'int8'] as const) {
         const loaded = backend.load({ weight }, { activations });
         expect(memory.freeList().some((e) => e.address + e.bytes === 8 * MEGABYTE)).toBe(false);

@@ -54,7 +54,8 @@ export interface Backend {
 /**
  * How a linear's input meets quantized codes. `float32`: exact up to float order. `int16`, `int8`: the input of each token is rounded to
  * symmetric integers and multiplied with the codes in integer arithmetic, which is faster. int16 shares a scale per token
- * (absmax / 32767); int8 one per 32 columns (absmax / 127), as llama.cpp's Q8_0. Only affine weights have codes; all other weights stay float32.
+ * (absmax / 32767); int8 one per 32 columns (absmax / 127), as llama.cpp's Q8_0. Affine weights and GGUF blocks have codes; all other weights
+ * stay float32.
  */
 export type Activations = 'float32' | 'int16' | 'int8';
 

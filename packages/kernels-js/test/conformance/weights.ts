@@ -73,7 +73,7 @@ export function weights({ check, near }: Kit): void {
             const bias = random(rng, rows);
             const loaded = s.backend.load({ weight, bias }, { activations });
             const x = place(s, rng, tokens, cols, tokens % 2 === 1);
-            const rounded = weight.kind === 'affine' ? roundRows(x.values, cols, activations) : x.values;
+            const rounded = weight.kind === 'affine' || weight.kind === 'blocks' ? roundRows(x.values, cols, activations) : x.values;
             const want = new Float64Array(tokens * rows);
             const magnitude = new Float64Array(tokens * rows);
             for (let t = 0; t < tokens; t++) {

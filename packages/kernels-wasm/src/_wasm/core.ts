@@ -9,9 +9,9 @@ import type { WasmExports } from './module.js';
 /** A matrix in this backend's memory. */
 export type WasmMat = Mat<Block>;
 
-/** Block sizes of gemm: a KC x 8 panel of B (8 KiB) stays in L1, an MC x KC block of A (128 KiB) and KC x NC of B (512 KiB) in L2. */
-export const KC = 256;
-export const MC = 128;
+/** Block sizes of gemm: a KC x 8 panel of B (12 KiB) stays in L1, an MC x KC block of A (180 KiB) and KC x NC of B (768 KiB) in L2. */
+export const KC = 384;
+export const MC = 120; // a multiple of 5 and 6: tileRows
 export const NC = 512;
 
 export interface Core {
@@ -23,13 +23,17 @@ export interface Core {
   readonly packedB: number;
   /** One decoded tile of a weight, row-major: NC x KC. */
   readonly tile: number;
-  /** One 4 x 8 tile. */
+  /** One tile of at most 6 x 8. */
   readonly edge: number;
+  /** Rows of a panel of packed A, of floats and of codes. */
+  readonly tileRows: number;
+  readonly codeTileRows: number;
 }
 
 export function createCore(wasm: WasmExports, memory: WasmMemory): Core {
   const take = (floats: number) => memory.allocate(4 * floats, false).address;
-  return { wasm, memory, packedA: take(MC * KC), packedB: take(KC * NC), tile: take(NC * KC), edge: take(32) };
+  const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows() };
+  return { wasm, memory, packedA: take(MC * KC), packedB: take(KC * NC), tile: take(NC * KC), edge: take(48), ...rows };
 }
 
 /** Address of a checked matrix of f32. */

@@ -1,6 +1,6 @@
 /**
  * Blocked matrix product (Goto and van de Geijn 2008) around the packed kernels of assembly/gemm.ts. The loops over blocks are here, so a
- * call into WebAssembly does at most 2 MC NC KC = 34 million operations. f32 accumulators: ascending k within blocks of at most KC, one
+ * call into WebAssembly does at most 2 MC NC KC = 47 million operations. f32 accumulators: ascending k within blocks of at most KC, one
  * rounding of alpha times the block's sum added to C per block. An element does not depend on the size of the matrix around it.
  * @module
  */
@@ -11,6 +11,19 @@ export interface Operand {
   at: number;
   stride: number;
   transposed: boolean;
+}
+
+/** B [k, cols] packed already, once: blocks of `blockDepth(k)` rows, one after another, each in panels of 8 columns. */
+export interface Panels {
+  at: number;
+  /** Rounded up to whole panels. */
+  cols: number;
+  panels: true;
+}
+
+/** Bytes from the start of packed B to column j (a multiple of 8) of a block of kc rows that starts at row k. */
+export function panelOffset(cols: number, j: number, k: number, kc: number): number {
+  return (k * cols + j * kc) * 4;
 }
 
 /** Packs columns [j, j + n) and rows [k, k + kc) of B into panels of 8 columns at `to`. */
@@ -33,12 +46,13 @@ export function product(
   n: number,
   k: number,
   a: Operand,
-  b: Operand | PackB,
+  b: Operand | Panels | PackB,
   c: { at: number; stride: number },
   { alpha = 1, beta = 0, lowerC = false, lowerA = false, lowerB = false }: ProductOpts = {},
 ): void {
-  const { wasm, packedA, packedB, edge } = core;
-  const packB = typeof b === 'function' ? b : packOperandB(core, b);
+  const { wasm, packedA, packedB, edge, tileRows } = core;
+  const panels = 'panels' in b ? b : null;
+  const packB = 'panels' in b ? null : typeof b === 'function' ? b : packOperandB(core, b);
   const depth = blockDepth(k);
   for (let j = 0; j < n; j += NC) {
     const nc = Math.min(NC, n - j);
@@ -46,14 +60,16 @@ export function product(
     let p = first;
     do {
       const kc = Math.min(depth, k - p);
-      packB(j, nc, p, kc, packedB);
+      packB?.(j, nc, p, kc, packedB);
+      const from = panels ? panels.at + panelOffset(panels.cols, j, p, kc) : packedB;
       for (let i = lowerC ? Math.floor(j / MC) * MC : 0; i < m; i += MC) {
         const mc = Math.min(MC, m - i);
         if (lowerA && p >= i + mc && p > first) continue;
-        if (a.transposed) wasm.packColumns(a.at + p * a.stride + i * 4, a.stride, mc, kc, packedA, 4);
-        else wasm.packRows(a.at + i * a.stride + p * 4, a.stride, mc, kc, packedA, 4);
+        if (a.transposed) wasm.packColumns(a.at + p * a.stride + i * 4, a.stride, mc, kc, packedA, tileRows);
+        else wasm.packRows(a.at + i * a.stride + p * 4, a.stride, mc, kc, packedA, tileRows);
         const at = c.at + i * c.stride + j * 4;
-        wasm.gemmBlock(mc, nc, kc, packedA, packedB, at, c.stride, alpha, p === first ? beta : 1, edge, lowerC ? i - j : ALL);
+        const below = lowerC ? i - j : ALL;
+        wasm.gemmBlock(mc, nc, kc, packedA, from, at, c.stride, alpha, p === first ? beta : 1, edge, below);
       }
       p += depth;
     } while (p < k);
@@ -64,7 +80,7 @@ export function product(
 const ALL = 2 ** 30;
 
 /** Equal blocks of k, at most KC long, a multiple of 8 (so that 4-bit codes start on bytes). */
-function blockDepth(k: number): number {
+export function blockDepth(k: number): number {
   const blocks = Math.max(1, Math.ceil(k / KC));
   return Math.max(8, Math.ceil(k / blocks / 8) * 8);
 }

@@ -23,7 +23,7 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
     copy: (to, from, type) => copy(core, to, from, type),
     async finish() {}, // nothing is queued
 
-    load: (weight, activations) => loadLinear(memory, weight, activations),
+    load: (weight, activations) => loadLinear(core, weight, activations),
     unload: (packed) => unload(memory, packed),
 
     gemm: (out, a, b, transposeA, transposeB, alpha, beta) => gemm(core, out, a, b, transposeA, transposeB, alpha, beta),

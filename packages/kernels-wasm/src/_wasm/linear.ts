@@ -8,9 +8,9 @@
 import { decodeRows } from '@lmq/formats';
 import type { CompressedTensor } from '@lmq/tensor';
 import { type Core, f32, inParts, KC, step, type WasmMat, withScratch } from './core.js';
-import { type Operand, type PackB, product } from './gemm.js';
+import { type Operand, type PackB, type Panels, panelOffset, product } from './gemm.js';
 import { hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
-import type { AffineWeight, DenseWeight, PackedWeight } from './load.js';
+import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight } from './load.js';
 
 /** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
 const GEMV_ROWS = 3;
@@ -23,12 +23,13 @@ export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): v
   const y = { at: f32(out), stride: step(out), rows: out.rows };
   const input = { at: f32(x), stride: step(x), transposed: false };
   const { form } = w;
-  if (form.kind !== 'affine' || w.activations === 'float32') {
+  const hasCodes = form.kind === 'affine' || (form.kind === 'foreign' && form.weight.kind === 'blocks');
+  if (!hasCodes || w.activations === 'float32') {
     floatLinear(core, y, input, w);
     return;
   }
   withRoundedInput(core, input, x.rows, w.in, w.activations, (rounded) => {
-    if (hasIntegerKernel(form, w.in)) integerLinear(core, y, rounded, form, w);
+    if (form.kind === 'affine' && hasIntegerKernel(form, w.in)) integerLinear(core, y, rounded, form, w);
     else withDecodedInput(core, rounded, w.in, (decoded) => floatLinear(core, y, decoded, w));
   });
 }
@@ -49,13 +50,13 @@ function hasGemv({ bits, groupSize, groupIndex }: AffineWeight, width: number): 
   return !groupIndex && (groupSize >= width || groupSize % (bits === 4 ? 32 : 16) === 0);
 }
 
-function many(core: Core, y: Output, x: Operand, w: PackedWeight, b: Operand | PackB, from = 0, count = w.out): void {
+function many(core: Core, y: Output, x: Operand, w: PackedWeight, b: Operand | Panels | PackB, from = 0, count = w.out): void {
   product(core, y.rows, count, w.in, x, b, { at: y.at + from * 4, stride: y.stride }, { beta: w.bias ? 1 : 0 });
 }
 
 /** How gemm reads a weight. */
-function packWeight(core: Core, form: DenseWeight | AffineWeight): Operand | PackB {
-  if (form.kind === 'dense' && form.format === 'fp32') return { at: form.data.address, stride: form.stride, transposed: true };
+function packWeight(core: Core, form: DenseWeight | PanelWeight | AffineWeight): Panels | PackB {
+  if (form.kind === 'panels') return { at: form.data.address, cols: form.rows, panels: true };
   return (j, n, k, kc, to) => {
     decodeTile(core, form, j, n, k, kc, core.tile, KC * 4);
     core.wasm.packRows(core.tile, KC * 4, n, kc, to, 8);
@@ -63,8 +64,8 @@ function packWeight(core: Core, form: DenseWeight | AffineWeight): Operand | Pac
 }
 
 /** Rows [row, row + rows), columns [k, k + cols) of a weight as f32 at `to`. k is even. */
-export function decodeTile(
-  { wasm, memory }: Core,
+function decodeTile(
+  { wasm }: Core,
   form: DenseWeight | AffineWeight,
   row: number,
   rows: number,
@@ -84,10 +85,8 @@ export function decodeTile(
     return;
   }
   const { format, data, stride } = form;
-  const from = data.address + row * stride + k * (format === 'fp32' ? 4 : 2);
-  if (format === 'fp16') wasm.decodeHalf(from, stride, to, toStride, rows, cols);
-  else if (format === 'bf16') wasm.decodeBrain(from, stride, to, toStride, rows, cols);
-  else for (let r = 0; r < rows; r++) memory.u8().copyWithin(to + r * toStride, from + r * stride, from + r * stride + cols * 4);
+  const decode = format === 'fp16' ? wasm.decodeHalf : wasm.decodeBrain;
+  decode(data.address + row * stride + k * 2, stride, to, toStride, rows, cols);
 }
 
 /** Few rows of x, integer codes. */
@@ -131,11 +130,26 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
   });
 }
 
-/** Few rows of x, dense weights as stored; what has no kernel for that is decoded by rows first. */
-function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | AffineWeight): void {
+/** Few rows of x, dense weights as loaded; what has no kernel for that is decoded by rows first. */
+function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | PanelWeight | AffineWeight): void {
+  const { wasm } = core;
+  if (form.kind === 'panels') {
+    const panels = (r: number, count: number) => {
+      for (let t = 0; t < y.rows; t++) {
+        const to = y.at + t * y.stride + r * 4;
+        let start = w.bias ? w.bias.address + r * 4 : 0;
+        for (let k = 0; k < w.in; k += form.depth) {
+          const kc = Math.min(form.depth, w.in - k);
+          wasm.gemvPanels(to, x.at + t * x.stride + k * 4, form.data.address + panelOffset(form.rows, r, k, kc), count, kc, start);
+          start = to;
+        }
+      }
+    };
+    inParts(w.out, w.in, panels, 16);
+    return;
+  }
   if (form.kind === 'dense') {
-    const { wasm } = core;
-    const gemv = { fp32: wasm.gemvFloat, fp16: wasm.gemvHalf, bf16: wasm.gemvBrain }[form.format];
+    const gemv = form.format === 'fp16' ? wasm.gemvHalf : wasm.gemvBrain;
     inParts(w.out, w.in, (r, count) => rowsTimes(gemv, y, x, w, form.data.address + r * form.stride, form.stride, r, count));
     return;
   }
@@ -193,6 +207,13 @@ export function embedding(core: Core, out: WasmMat, w: PackedWeight, ids: Int32A
     const id = ids[i]!;
     const to = at + i * step(out);
     if (w.form.kind === 'foreign') decodeRows(w.form.weight, id, id + 1, data.subarray(to / 4, to / 4 + w.in));
-    else decodeTile(core, w.form, id, 1, 0, w.in, to, step(out));
+    else if (w.form.kind === 'panels') {
+      const { rows, depth } = w.form;
+      for (let k = 0; k < w.in; k += depth) {
+        const kc = Math.min(depth, w.in - k);
+        const from = (w.form.data.address + panelOffset(rows, id - (id % 8), k, kc)) / 4 + (id % 8);
+        for (let c = 0; c < kc; c++) data[to / 4 + k + c] = data[from + c * 8]!;
+      }
+    } else decodeTile(core, w.form, id, 1, 0, w.in, to, step(out));
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Weights in this backend's memory. Dense weights keep their format (fp32, fp16, bf16). Affine weights keep packed codes: 4 and 8 bits as
+ * Weights in this backend's memory. Dense fp16 and bf16 weights stay as they are, fp32 is laid out in panels. Affine weights keep packed codes: 4 and 8 bits as
  * they are, 1 … 3 bits widened to 4 and 5 … 7 to 8; scales and stored zero points become f32 [out, groups]. GGUF blocks become the same,
  * once, here: what they decode to does not change by a bit. Other layouts stay on the JavaScript side and are decoded a tile of rows at a
  * time when used.
@@ -16,25 +16,28 @@ import {
   validate,
   zeroPointValues,
 } from '@lmq/formats';
-import {
-  type Activations,
-  type Affine,
-  type Blocks,
-  type CompressedTensor,
-  type Dense,
-  type FloatFormat,
-  type Linear,
-  LmqError,
-} from '@lmq/tensor';
+import { type Activations, type Affine, type Blocks, type CompressedTensor, type Dense, type Linear, LmqError } from '@lmq/tensor';
 import { unpackBlocks } from './blocks.js';
+import { type Core, withScratch } from './core.js';
+import { blockDepth, panelOffset } from './gemm.js';
 import type { Block, WasmMemory } from './memory.js';
 
 export interface DenseWeight {
   kind: 'dense';
-  format: FloatFormat;
+  format: 'fp16' | 'bf16';
   data: Block;
   /** Bytes from row to row. */
   stride: number;
+}
+
+/** fp32, packed as gemm reads it (`Panels`): nothing is left to pack when it is multiplied. */
+export interface PanelWeight {
+  kind: 'panels';
+  data: Block;
+  /** Rows of the weight, rounded up to whole panels. */
+  rows: number;
+  /** Columns in a block. */
+  depth: number;
 }
 
 export interface AffineWeight {
@@ -67,8 +70,8 @@ export interface ForeignWeight {
 export interface PackedWeight {
   out: number;
   in: number;
-  form: DenseWeight | AffineWeight | ForeignWeight;
-  /** How the input meets the codes; float32 but for layout `affine`. */
+  form: DenseWeight | PanelWeight | AffineWeight | ForeignWeight;
+  /** How the input meets codes, if there are any. */
   activations: Activations;
   /** f32 [out]. */
   bias: Block | null;
@@ -78,12 +81,14 @@ export interface PackedWeight {
 
 /** Kernels read whole vectors: the last one may start in the last row and end this far behind it. */
 const OVERREAD = 32;
+/** Rows on their way into panels. */
+const STRIP_BYTES = 2 ** 20;
 
 /**
  * Packs a weight.
  * @throws LmqError `backend/memory`; `backend/unsupported` for a linear that quantizes its input; what `validate` of formats throws
  */
-export function loadLinear(memory: WasmMemory, linear: Linear, activations: Activations): { packed: PackedWeight; bytes: number } {
+export function loadLinear(core: Core, linear: Linear, activations: Activations): { packed: PackedWeight; bytes: number } {
   if (linear.input) {
     throw new LmqError('backend/unsupported', 'this backend does not quantize the input of a linear', {
       op: 'load',
@@ -93,22 +98,27 @@ export function loadLinear(memory: WasmMemory, linear: Linear, activations: Acti
     });
   }
   const { weight } = linear;
+  const { memory } = core;
   validate(weight);
   const blocks: Block[] = [];
-  const put = (data: Uint8Array | Float32Array | Uint16Array | Int32Array, extra = 0): Block => {
-    const block = memory.allocate(data.byteLength + extra, extra > 0);
+  const take = (bytes: number, zero: boolean): Block => {
+    const block = memory.allocate(bytes, zero);
     blocks.push(block);
+    return block;
+  };
+  const put: Put = (data, extra = 0) => {
+    const block = take(data.byteLength + extra, extra > 0);
     memory.u8().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), block.address);
     return block;
   };
   try {
-    const form = pack(weight, put);
+    const [rows, cols] = weight.shape;
+    const fp32 = weight.kind === 'dense' && weight.data instanceof Float32Array ? weight.data : null;
+    const form = fp32 ? packPanels(core, fp32, rows, cols, take(Math.ceil(rows / 8) * cols * 32, false)) : pack(weight, put);
     const bias = linear.bias ? put(linear.bias) : null;
     const own = form.kind === 'foreign' ? byteLength(weight) : 0;
     const bytes = blocks.reduce((sum, b) => sum + b.bytes, own);
-    // by contract only layout affine meets rounded inputs, even if others become the same form here
-    const meets = weight.kind === 'affine' ? activations : 'float32';
-    return { packed: { out: weight.shape[0], in: weight.shape[1], form, activations: meets, bias, blocks }, bytes };
+    return { packed: { out: weight.shape[0], in: weight.shape[1], form, activations, bias, blocks }, bytes };
   } catch (e) {
     for (const block of blocks) memory.release(block);
     throw e;
@@ -151,8 +161,26 @@ function packBlocks(weight: Blocks, put: Put): PackedWeight['form'] {
   return affine ? packAffine(affine, put) : { kind: 'foreign', weight };
 }
 
+/** Strips of rows go through scratch memory, so that no second copy is needed. */
+function packPanels(core: Core, source: Float32Array, rows: number, cols: number, data: Block): PanelWeight {
+  const padded = data.bytes / (cols * 4);
+  const depth = blockDepth(cols);
+  const strip = 8 * Math.max(1, Math.floor(STRIP_BYTES / (cols * 32)));
+  withScratch(core, Math.min(strip, rows) * cols * 4, (scratch) => {
+    for (let r = 0; r < rows; r += strip) {
+      const count = Math.min(strip, rows - r);
+      core.memory.f32().set(source.subarray(r * cols, (r + count) * cols), scratch / 4);
+      for (let k = 0; k < cols; k += depth) {
+        const kc = Math.min(depth, cols - k);
+        core.wasm.packRows(scratch + k * 4, cols * 4, count, kc, data.address + panelOffset(padded, r, k, kc), 8);
+      }
+    }
+  });
+  return { kind: 'panels', data, rows: padded, depth };
+}
+
 function packDense({ format, data, shape }: Dense, put: Put): DenseWeight {
-  return { kind: 'dense', format, data: put(data, OVERREAD), stride: shape[1] * data.BYTES_PER_ELEMENT };
+  return { kind: 'dense', format: format as DenseWeight['format'], data: put(data, OVERREAD), stride: shape[1] * data.BYTES_PER_ELEMENT };
 }
 
 function packAffine(t: Affine, put: Put): AffineWeight {

@@ -26,15 +26,17 @@ export interface WasmExports {
   gemvBrain: Fn<7>;
   gemvCodes4: Fn<15>;
   gemvCodes8: Fn<15>;
+  gemvCodesHalves: Fn<10>;
   gemvFloat: Fn<7>;
   gemvHalf: Fn<7>;
+  gemvPanels: Fn<6>;
   gemvInt4: Fn<13>;
   gemvInt8: Fn<13>;
   inputSums: Fn<5>;
   nibbleOrder: Fn<2>;
   packCodes4: Fn<13>;
   packCodes8: Fn<13>;
-  packInput: Fn<8>;
+  packInput: Fn<9>;
   prepareInt4: Fn<5>;
   prepareInt8: Fn<5>;
   gluGelu: Fn<8>;
@@ -49,6 +51,8 @@ export interface WasmExports {
   scatterAdd: Fn<8>;
   select: Fn<8>;
   softmax: Fn<6>;
+  codeTileRows(): number;
+  tileRows(): number;
   triangularInverseSmall: Fn<5>;
 }
 
