@@ -1,10 +1,12 @@
 /**
- * Causal attention. `attentionRow` does one query of one head from start to end (decoding); for many queries the scores and the weighted
- * sum are gemms (src/_wasm/attention.ts) and `causalSoftmax` stands between them. f32 accumulators.
+ * Causal attention of one head. `attentionRow` does one query (decoding), `attentionTile` a tile of queries, whose scores and weighted sum are
+ * gemms on packed panels. f32 accumulators.
  * @module
  */
 import { madd } from './fma';
+import { gemmBlock, ROWS } from './gemm';
 import { total } from './gemv';
+import { packColumns, packRows } from './pack';
 import { softmaxRow } from './softmax';
 
 /**
@@ -140,7 +142,7 @@ function weighted(out: usize, p: usize, v: usize, stride: usize, keys: i32, dim:
 }
 
 /** Row i of scores [rows, cols]: softmax over the last `window` of the first `seen + i` columns, zeros elsewhere. Scores are already scaled. */
-export function causalSoftmax(scores: usize, stride: usize, rows: i32, cols: i32, seen: i32, window: i32): void {
+function causalSoftmax(scores: usize, stride: usize, rows: i32, cols: i32, seen: i32, window: i32): void {
   for (let i = 0; i < rows; i++) {
     const end = min(cols, seen + i);
     const from = max(0, end - window);
@@ -149,5 +151,63 @@ export function causalSoftmax(scores: usize, stride: usize, rows: i32, cols: i32
     softmaxRow(at, at, end - from, 1);
     memory.fill(scores + ((<usize>end) << 2), 0, (<usize>(cols - end)) << 2);
     scores += stride;
+  }
+}
+
+/** Keys that are packed at a time: a panel of 8 of them stays in L1. */
+const KEYS = 384;
+/** No tile of a product is skipped. */
+const ALL = 1 << 30;
+
+// @ts-ignore: decorator
+@inline
+function whole(n: i32, size: i32): usize {
+  return <usize>((n + size - 1) / size) * <usize>size;
+}
+
+/** Bytes of scratch memory that attentionTile needs: scores, packed queries or probabilities, packed keys or values, an edge of gemmBlock. */
+export function attentionScratch(rows: i32, keys: i32, dim: i32): usize {
+  const block = min(keys, KEYS);
+  return (((<usize>rows * <usize>keys + whole(rows, ROWS) * <usize>max(dim, block) + max(whole(block, 8) * <usize>dim, <usize>block * whole(dim, 8))) << 2) + 255) & ~63;
+}
+
+/**
+ * out [rows, dim] = softmax(scale q kᵀ) v.
+ * @param seen keys that the first query sees, but for the window; each next one sees one more
+ * @param scratch as many bytes as attentionScratch says
+ */
+export function attentionTile(
+  out: usize,
+  outStride: usize,
+  q: usize,
+  qStride: usize,
+  k: usize,
+  kStride: usize,
+  v: usize,
+  vStride: usize,
+  rows: i32,
+  keys: i32,
+  dim: i32,
+  scale: f32,
+  seen: i32,
+  window: i32,
+  scratch: usize,
+): void {
+  const stride = (<usize>keys) << 2;
+  const packedA = scratch + <usize>rows * stride;
+  const packedB = packedA + ((whole(rows, ROWS) * <usize>max(dim, min(keys, KEYS))) << 2);
+  const edge = scratch + attentionScratch(rows, keys, dim) - 192;
+  packRows(q, qStride, rows, dim, packedA, ROWS);
+  for (let c = 0; c < keys; c += KEYS) {
+    const n = min(KEYS, keys - c);
+    packRows(k + <usize>c * kStride, kStride, n, dim, packedB, 8);
+    gemmBlock(rows, n, dim, packedA, packedB, scratch + ((<usize>c) << 2), stride, scale, 0, edge, ALL);
+  }
+  causalSoftmax(scratch, stride, rows, keys, seen, window);
+  for (let c = 0; c < keys; c += KEYS) {
+    const n = min(KEYS, keys - c);
+    packRows(scratch + ((<usize>c) << 2), stride, rows, n, packedA, ROWS);
+    packColumns(v + <usize>c * vStride, vStride, dim, n, packedB, 8);
+    gemmBlock(rows, dim, n, packedA, packedB, out, outStride, 1, c == 0 ? 0 : 1, edge, ALL);
   }
 }

@@ -21,6 +21,8 @@ for (const [variant, features] of Object.entries(VARIANTS)) {
       '--runtime',
       'stub',
       '--importMemory',
+      '--maximumMemory',
+      '65535', // pages: an import with a maximum can be turned into one of shared memory (module.ts)
       '--noAssert',
       '-O3',
       ...features.flatMap((f) => ['--enable', f]),

@@ -24,11 +24,8 @@ function finish(y: usize, lo: v128, hi: v128, rows: i32, start: usize): void {
   }
 }
 
-/**
- * @param w first panel; a panel is k * 32 bytes, the last one padded to 8 rows
- * @param start f32 [rows], which may be y, or 0
- */
-export function gemvPanels(y: usize, x: usize, w: usize, rows: i32, k: i32, start: usize): void {
+/** One block of k. `start`: f32 [rows], which may be y, or 0. */
+function block(y: usize, x: usize, w: usize, rows: i32, k: i32, start: usize): void {
   const panel = (<usize>k) << 5;
   let r = 0;
   for (; r + 8 < rows; r += 16) {
@@ -95,5 +92,19 @@ export function gemvPanels(y: usize, x: usize, w: usize, rows: i32, k: i32, star
       a1 = madd(v, v128.load(p, 16), a1);
     }
     finish(y, f32x4.add(a0, b0), f32x4.add(a1, b1), rows - r, start);
+  }
+}
+
+/**
+ * Rows [from, from + rows) of a packed weight.
+ * @param w f32 in blocks of `depth` columns, one after another, each in panels of 8 rows, of `padded` rows in all
+ * @param from a multiple of 8
+ * @param bias f32 [rows], or 0
+ */
+export function gemvPanels(y: usize, x: usize, w: usize, padded: i32, from: i32, rows: i32, k: i32, depth: i32, bias: usize): void {
+  for (let c = 0; c < k; c += depth) {
+    const kc = min(depth, k - c);
+    block(y, x + ((<usize>c) << 2), w + ((<usize>c * <usize>padded + <usize>from * <usize>kc) << 2), rows, kc, bias);
+    bias = y;
   }
 }

@@ -7,7 +7,7 @@ import { ROWS } from './gemm';
 import { CODE_ROWS } from './gemmCodes';
 
 export { addTo } from './addTo';
-export { attentionRow, causalSoftmax } from './attention';
+export { attentionRow, attentionScratch, attentionTile } from './attention';
 export { choleskySmall, solveSmall } from './cholesky';
 export { decodeAffine, decodeBrain, decodeHalf } from './decode';
 export { expRow } from './exp';

@@ -43,12 +43,16 @@ export interface ScopeOpts {
 export interface Backend {
   /** Names the arithmetic: results are the same bytes for the same variant. `js`, `wasm-simd128` … */
   readonly variant: string;
+  /** Threads that share the arithmetic, the calling one included. Results do not depend on it. */
+  readonly threads: number;
   scope(opts?: ScopeOpts): Scope;
   /**
    * Packs a weight. Every layout works; those without a kernel are decoded a tile at a time when multiplied.
    * @throws LmqError `backend/memory`, or `backend/unsupported` for an `input` quantization that this backend cannot run
    */
   load(linear: Linear, opts?: LoadOpts): LoadedLinear;
+  /** Ends worker threads, if there are any; the calling thread does the work from then on. */
+  dispose(): void;
 }
 
 /**

@@ -20,6 +20,10 @@ export interface Mat<B> {
  */
 export interface Kernels<B, L> {
   readonly variant: string;
+  /** Default 1. */
+  readonly threads?: number;
+  /** Ends what outlives calls, such as worker threads. */
+  dispose?(): void;
   /** Zero-filled; throws `backend/memory`. */
   allocate(type: HandleType, length: number): B;
   release(buffer: B): void;

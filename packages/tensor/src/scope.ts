@@ -19,8 +19,10 @@ const YIELD_AFTER_MS = 40;
 export function defineBackend<B, L>(kernels: Kernels<B, L>): Backend {
   const backend: Backend = {
     variant: kernels.variant,
+    threads: kernels.threads ?? 1,
     scope: (opts = {}) => createScope(kernels, backend, opts),
     load: (linear, opts = {}) => loadLinear(kernels, backend, linear, opts),
+    dispose: () => kernels.dispose?.(),
   };
   return backend;
 }

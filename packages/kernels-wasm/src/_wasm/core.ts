@@ -5,6 +5,7 @@
 import type { Mat } from '@lmq/tensor';
 import { type Block, addressOf as check, type WasmMemory } from './memory.js';
 import type { WasmExports } from './module.js';
+import type { Threads } from './threads.js';
 
 /** A matrix in this backend's memory. */
 export type WasmMat = Mat<Block>;
@@ -14,26 +15,51 @@ export const KC = 384;
 export const MC = 120; // a multiple of 5 and 6: tileRows
 export const NC = 512;
 
-export interface Core {
+export interface Core extends Omit<Threads, 'dispose'> {
+  /** Kernels that run at the call. What was noted in `queue` must be joined before. */
   readonly wasm: WasmExports;
   readonly memory: WasmMemory;
-  /** Packed A: MC x KC. */
+  /** Packed A: `strips` times MC x KC. */
   readonly packedA: number;
-  /** Packed B: KC x NC; or an unpacked block of codes and its scales (integer.ts). */
+  /** Blocks of MC rows of A that are packed before they are multiplied. */
+  readonly strips: number;
+  /** Packed B: KC x NC. */
   readonly packedB: number;
   /** One decoded tile of a weight, row-major: NC x KC. */
   readonly tile: number;
-  /** One tile of at most 6 x 8. */
+  /** `EDGES` times (on one thread: once) a tile of at most 6 x 8; calls that run at the same time have one each. */
   readonly edge: number;
   /** Rows of a panel of packed A, of floats and of codes. */
   readonly tileRows: number;
   readonly codeTileRows: number;
 }
 
-export function createCore(wasm: WasmExports, memory: WasmMemory): Core {
+/** Calls between two joins that have a tile of their own, at most. */
+export const EDGES = 256;
+const EDGE_BYTES = 6 * 8 * 4;
+
+export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, join }: Omit<Threads, 'dispose'>): Core {
   const take = (floats: number) => memory.allocate(4 * floats, false).address;
   const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows() };
-  return { wasm, memory, packedA: take(MC * KC), packedB: take(KC * NC), tile: take(NC * KC), edge: take(48), ...rows };
+  const strips = count === 1 ? 1 : Math.min(16, 2 * count);
+  return {
+    wasm,
+    memory,
+    count,
+    queue,
+    join,
+    packedA: take(strips * MC * KC),
+    strips,
+    packedB: take(KC * NC),
+    tile: take(NC * KC),
+    edge: take((EDGE_BYTES / 4) * (count === 1 ? 1 : EDGES)),
+    ...rows,
+  };
+}
+
+/** The tile of the i-th call since the last join. */
+export function edgeOf({ edge, count }: Core, i: number): number {
+  return count === 1 ? edge : edge + (i % EDGES) * EDGE_BYTES;
 }
 
 /** Address of a checked matrix of f32. */
@@ -74,15 +100,32 @@ export function withLists<T>(core: Core, lists: (Int32Array | Float32Array | nul
   );
 }
 
-/** Elements that one call of a light kernel handles: a few milliseconds. */
+/** Elements that one call of a light kernel handles, at most: a few milliseconds. */
 const CALL_ELEMENTS = 2 ** 20;
+/** And at least, where there are threads to share with: some ten microseconds, a few times what sharing costs. */
+const SHARED_ELEMENTS = 2 ** 15;
+
+/** Elements of a call, for work of so many in all. Several calls a thread, because threads are not equally fast on a busy machine. */
+export function callElements({ count }: Core, all: number): number {
+  return count === 1 ? CALL_ELEMENTS : Math.min(CALL_ELEMENTS, Math.max(SHARED_ELEMENTS, all / (4 * count)));
+}
 
 /**
- * Splits rows so that no call into WebAssembly runs long: engines replace their quick first code by optimized code only between calls.
+ * Splits rows into calls that do not depend on each other. None runs long: engines replace their quick first code by optimized code only
+ * between calls.
  * @param perRow elements of work per row
+ * @param work notes (or runs) the kernels for `count` rows from `from` on
  * @param multiple rows of a part, but for the last, are a multiple of this
  */
-export function inParts(rows: number, perRow: number, work: (from: number, count: number) => void, multiple = 4): void {
-  const count = Math.max(multiple, Math.floor(CALL_ELEMENTS / Math.max(perRow, 1) / multiple) * multiple);
-  for (let from = 0; from < rows; from += count) work(from, Math.min(count, rows - from));
+export function inParts(
+  core: Core,
+  rows: number,
+  perRow: number,
+  work: (kernels: WasmExports, from: number, count: number) => void,
+  multiple = 4,
+): void {
+  const elements = callElements(core, rows * perRow);
+  const count = Math.max(multiple, Math.floor(elements / Math.max(perRow, 1) / multiple) * multiple);
+  for (let from = 0; from < rows; from += count) work(core.queue, from, Math.min(count, rows - from));
+  core.join();
 }

@@ -4,7 +4,8 @@
  * rounding of alpha times the block's sum added to C per block. An element does not depend on the size of the matrix around it.
  * @module
  */
-import { type Core, f32, KC, MC, NC, step, type WasmMat } from './core.js';
+import { type Core, edgeOf, f32, inParts, KC, MC, NC, step, type WasmMat } from './core.js';
+import type { WasmExports } from './module.js';
 
 /** A checked f32 matrix by address and row stride in bytes; `transposed` says that rows run along its columns. */
 export interface Operand {
@@ -26,8 +27,8 @@ export function panelOffset(cols: number, j: number, k: number, kc: number): num
   return (k * cols + j * kc) * 4;
 }
 
-/** Packs columns [j, j + n) and rows [k, k + kc) of B into panels of 8 columns at `to`. */
-export type PackB = (j: number, n: number, k: number, kc: number, to: number) => void;
+/** B that has to be decoded first: notes calls that write columns [j, j + n) of B, rows [k, k + kc), as rows of `to`, `stride` bytes apart. */
+export type DecodeB = (kernels: WasmExports, j: number, n: number, k: number, kc: number, to: number, stride: number) => void;
 
 export interface ProductOpts {
   alpha?: number;
@@ -46,34 +47,60 @@ export function product(
   n: number,
   k: number,
   a: Operand,
-  b: Operand | Panels | PackB,
+  b: Operand | Panels | DecodeB,
   c: { at: number; stride: number },
   { alpha = 1, beta = 0, lowerC = false, lowerA = false, lowerB = false }: ProductOpts = {},
 ): void {
-  const { wasm, packedA, packedB, edge, tileRows } = core;
-  const panels = 'panels' in b ? b : null;
-  const packB = 'panels' in b ? null : typeof b === 'function' ? b : packOperandB(core, b);
+  const { queue, packedA, packedB, strips, tileRows } = core;
   const depth = blockDepth(k);
-  for (let j = 0; j < n; j += NC) {
-    const nc = Math.min(NC, n - j);
+  // what is packed already may be shared out in one go; what is packed here has to fit packedB
+  const width = 'panels' in b && core.count > 1 ? n : NC;
+  for (let j = 0; j < n; j += width) {
+    const nc = Math.min(width, n - j);
     const first = lowerB ? Math.min(k, Math.floor(j / depth) * depth) : 0;
+    const top = lowerC ? Math.floor(j / MC) * MC : 0;
+    const part = partOf(core, nc, Math.ceil((m - top) / MC));
     let p = first;
     do {
       const kc = Math.min(depth, k - p);
-      packB?.(j, nc, p, kc, packedB);
-      const from = panels ? panels.at + panelOffset(panels.cols, j, p, kc) : packedB;
-      for (let i = lowerC ? Math.floor(j / MC) * MC : 0; i < m; i += MC) {
-        const mc = Math.min(MC, m - i);
-        if (lowerA && p >= i + mc && p > first) continue;
-        if (a.transposed) wasm.packColumns(a.at + p * a.stride + i * 4, a.stride, mc, kc, packedA, tileRows);
-        else wasm.packRows(a.at + i * a.stride + p * 4, a.stride, mc, kc, packedA, tileRows);
-        const at = c.at + i * c.stride + j * 4;
-        const below = lowerC ? i - j : ALL;
-        wasm.gemmBlock(mc, nc, kc, packedA, from, at, c.stride, alpha, p === first ? beta : 1, edge, below);
+      const from = 'panels' in b ? b.at + panelOffset(b.cols, j, p, kc) : packedB;
+      if (!('panels' in b)) packB(core, b, j, nc, p, kc);
+      for (let i0 = top; i0 < m; i0 += strips * MC) {
+        const end = Math.min(m, i0 + strips * MC);
+        const skipped = (i: number) => lowerA && p >= i + MC && p > first;
+        for (let i = i0; i < end; i += MC) {
+          if (skipped(i)) continue;
+          const mc = Math.min(MC, m - i);
+          const to = packedA + (i - i0) * KC * 4;
+          if (a.transposed) queue.packColumns(a.at + p * a.stride + i * 4, a.stride, mc, kc, to, tileRows);
+          else queue.packRows(a.at + i * a.stride + p * 4, a.stride, mc, kc, to, tileRows);
+        }
+        core.join();
+        let calls = 0;
+        for (let i = i0; i < end; i += MC) {
+          if (skipped(i)) continue;
+          const mc = Math.min(MC, m - i);
+          for (let q = 0; q < nc; q += part) {
+            const at = c.at + i * c.stride + (j + q) * 4;
+            const below = lowerC ? i - j - q : ALL;
+            if (below + mc <= 0) continue;
+            const [pa, pb] = [packedA + (i - i0) * KC * 4, from + q * kc * 4];
+            const edge = edgeOf(core, calls++);
+            queue.gemmBlock(mc, Math.min(part, nc - q), kc, pa, pb, at, c.stride, alpha, p === first ? beta : 1, edge, below);
+          }
+        }
+        core.join();
       }
       p += depth;
     } while (p < k);
   }
+}
+
+/** Columns of B that one call takes: all, unless more calls are needed to keep the threads busy. A multiple of 32. */
+function partOf({ count, strips }: Core, nc: number, blocks: number): number {
+  if (count === 1) return nc;
+  const parts = Math.min(16, Math.ceil((4 * count) / Math.min(blocks, strips)));
+  return 32 * Math.max(1, Math.ceil(nc / parts / 32));
 }
 
 /** No tile lies above column = row + ALL. */
@@ -85,11 +112,16 @@ export function blockDepth(k: number): number {
   return Math.max(8, Math.ceil(k / blocks / 8) * 8);
 }
 
-function packOperandB({ wasm }: Core, b: Operand): PackB {
-  return (j, n, k, kc, to) => {
-    if (b.transposed) wasm.packRows(b.at + j * b.stride + k * 4, b.stride, n, kc, to, 8);
-    else wasm.packColumns(b.at + k * b.stride + j * 4, b.stride, n, kc, to, 8);
-  };
+/** Packs columns [j, j + n) and rows [k, k + kc) of B into panels of 8 columns, from the `tile` if they have to be decoded there first. */
+function packB(core: Core, b: Operand | DecodeB, j: number, n: number, k: number, kc: number): void {
+  const { packedB, tile } = core;
+  const each = (work: (kernels: WasmExports, q: number, count: number) => void) => inParts(core, n, kc, work, 8);
+  if (typeof b === 'function') {
+    each((kernels, q, count) => b(kernels, j + q, count, k, kc, tile + q * KC * 4, KC * 4));
+    each((kernels, q, count) => kernels.packRows(tile + q * KC * 4, KC * 4, count, kc, packedB + q * kc * 4, 8));
+  } else if (b.transposed) {
+    each((kernels, q, count) => kernels.packRows(b.at + (j + q) * b.stride + k * 4, b.stride, count, kc, packedB + q * kc * 4, 8));
+  } else each((kernels, q, count) => kernels.packColumns(b.at + k * b.stride + (j + q) * 4, b.stride, count, kc, packedB + q * kc * 4, 8));
 }
 
 /** out ← alpha op(A) op(B) + beta out. */
@@ -130,5 +162,5 @@ export function syrk(core: Core, h: WasmMat, x: WasmMat, alpha: number, beta: nu
     { at, stride: step(h) },
     { alpha, beta, lowerC: true },
   );
-  core.wasm.mirror(at, step(h), h.rows);
+  inParts(core, h.rows, h.rows / 2, (kernels, i, count) => kernels.mirror(at, step(h), i, i + count), 32);
 }

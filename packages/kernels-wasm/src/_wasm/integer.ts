@@ -5,9 +5,11 @@
  * @module
  */
 import type { Activations } from '@lmq/tensor';
-import { type Core, inParts, MC, withScratch } from './core.js';
+import { type Core, EDGES, edgeOf, inParts, MC, withScratch } from './core.js';
 import { type Operand, product } from './gemm.js';
 import type { AffineWeight, PackedWeight } from './load.js';
+import type { Block } from './memory.js';
+import type { WasmExports } from './module.js';
 
 /** Most rows of x that go row by row: measured; unpacking codes into panels costs as much as a few passes over them. */
 const GEMV_ROWS = 6;
@@ -52,8 +54,11 @@ export function withRoundedInput(
   const [block, largest] = activations === 'int16' ? [cols, 32767] : [BLOCK, 127];
   withScratch(core, rows * (stride + scalesStride), (codes) => {
     const scales = codes + rows * stride;
-    for (let r = 0; r < rows; r++)
-      core.wasm.quantizeInput(x.at + r * x.stride, cols, codes + r * stride, scales + r * scalesStride, block, largest);
+    const round = (kernels: WasmExports, from: number, count: number) => {
+      for (let r = from; r < from + count; r++)
+        kernels.quantizeInput(x.at + r * x.stride, cols, codes + r * stride, scales + r * scalesStride, block, largest);
+    };
+    inParts(core, rows, cols, round, 1);
     use({ rows, width, codes, stride, scales, scalesStride });
   });
 }
@@ -61,8 +66,11 @@ export function withRoundedInput(
 /** The rounded input as f32, for weights that have no integer kernel. */
 export function withDecodedInput(core: Core, input: Rounded, cols: number, use: (x: Operand) => void): void {
   withScratch(core, input.rows * cols * 4, (at) => {
-    for (let r = 0; r < input.rows; r++)
-      core.wasm.dequantizeInput(input.codes + r * input.stride, input.scales + r * input.scalesStride, cols, at + r * cols * 4);
+    const restore = (kernels: WasmExports, from: number, count: number) => {
+      for (let r = from; r < from + count; r++)
+        kernels.dequantizeInput(input.codes + r * input.stride, input.scales + r * input.scalesStride, cols, at + r * cols * 4);
+    };
+    inParts(core, input.rows, cols, restore, 1);
     use({ at, stride: cols * 4, transposed: false });
   });
 }
@@ -115,42 +123,45 @@ function withSums(core: Core, x: Rounded, form: AffineWeight, width: number, use
 }
 
 function gemv(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWeight, chunk: number): void {
-  const { wasm } = core;
   const { bits, codes, stride, scales, zeros, zero, mins, groups } = form;
-  const kernel = bits === 4 ? wasm.gemvCodes4 : wasm.gemvCodes8;
+  const kernel = bits === 4 ? 'gemvCodes4' : 'gemvCodes8';
   const group = Math.min(form.groupSize, w.in);
   withSums(core, x, form, w.in, (allSums) => {
-    inParts(w.out, w.in, (r, count) => {
+    if (mins) addMins(core, y, w, mins, groups, (t) => allSums + t * groups * 4);
+    inParts(core, w.out, w.in, (kernels, r, count) => {
       const s = r * groups * 4;
-      const [q, by] = [codes.address + r * stride, scales.address + s];
+      const [q, by, z] = [codes.address + r * stride, scales.address + s, zeros ? zeros.address + s : 0];
       for (let t = 0; t < x.rows; t++) {
         const to = y.at + t * y.stride + r * 4;
         const [input, inputScales, sums] = [x.codes + t * x.stride, x.scales + t * x.scalesStride, allSums + t * groups * 4];
-        let start = w.bias ? w.bias.address + r * 4 : 0;
-        if (mins) {
-          wasm.gemvFloat(to, sums, mins.address + s, groups * 4, count, groups, start);
-          start = to;
-        }
-        if (inHalves(form)) wasm.gemvCodesHalves(to, input, inputScales, q, stride, by, groups * 4, count, w.in, start);
-        else {
-          const z = zeros ? zeros.address + s : 0;
-          kernel(to, input, inputScales, sums, q, stride, by, z, groups * 4, zero, count, w.in, group, chunk, start);
-        }
+        const start = mins ? to : w.bias ? w.bias.address + r * 4 : 0;
+        if (inHalves(form)) kernels.gemvCodesHalves(to, input, inputScales, q, stride, by, groups * 4, count, w.in, start);
+        else kernels[kernel](to, input, inputScales, sums, q, stride, by, z, groups * 4, zero, count, w.in, group, chunk, start);
       }
     });
   });
 }
 
+/** y ← bias + minimums times the sums of their groups, before the codes' part is added in place. */
+export function addMins(core: Core, y: Output, w: PackedWeight, mins: Block, groups: number, sumsOf: (row: number) => number): void {
+  inParts(core, w.out, groups, (kernels, r, count) => {
+    const bias = w.bias ? w.bias.address + r * 4 : 0;
+    for (let t = 0; t < y.rows; t++)
+      kernels.gemvFloat(y.at + t * y.stride + r * 4, sumsOf(t), mins.address + r * groups * 4, groups * 4, count, groups, bias);
+  });
+}
+
 function gemm(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWeight, chunk: number): void {
-  const { wasm, packedB, edge, codeTileRows } = core;
+  const { queue, codeTileRows } = core;
   const { bits, codes, stride, scales, zeros, zero, mins, groups } = form;
-  const pack = bits === 4 ? wasm.packCodes4 : wasm.packCodes8;
+  const pack = bits === 4 ? 'packCodes4' : 'packCodes8';
   const group = Math.min(form.groupSize, w.in);
   const depth = Math.max(chunk, Math.floor(DEPTH / chunk) * chunk);
   const panels = Math.ceil(x.rows / codeTileRows);
   const copies = chunk < BLOCK ? 2 : 1;
   const [aPanel, aScalesPanel] = [x.width * 2 * codeTileRows, x.scalesStride * codeTileRows * copies]; // bytes
-  const bScales = packedB + WIDTH * DEPTH * 2;
+  const bBytes = WIDTH * DEPTH * 2;
+  const bScalesBytes = (WIDTH / 8) * (depth / chunk) * 32;
   startAtBias(core, y, w);
   if (mins) {
     withSums(core, x, form, w.in, (sums) => {
@@ -161,25 +172,43 @@ function gemm(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWe
       product(core, x.rows, w.out, groups, a, b, y, { beta: 1 });
     });
   }
-  withScratch(core, panels * (aPanel + aScalesPanel), (a) => {
+  const blocks = Math.min(Math.ceil(w.out / WIDTH), core.count === 1 ? 1 : 2 * core.count); // of the weight, unpacked at the same time
+  withScratch(core, panels * (aPanel + aScalesPanel) + blocks * (bBytes + bScalesBytes), (a) => {
     const aScales = a + panels * aPanel;
-    wasm.packInput(x.codes, x.stride, x.scales, x.scalesStride, x.rows, x.width, a, aScales, copies);
-    for (let j = 0; j < w.out; j += WIDTH) {
-      const n = Math.min(WIDTH, w.out - j);
-      const s = j * groups * 4;
-      const z = zeros ? zeros.address + s : 0;
+    const b = aScales + panels * aScalesPanel;
+    const bScales = b + blocks * bBytes;
+    const input = (kernels: WasmExports, r: number, count: number) => {
+      const [codesAt, scalesAt, p] = [x.codes + r * x.stride, x.scales + r * x.scalesStride, r / codeTileRows];
+      kernels.packInput(codesAt, x.stride, scalesAt, x.scalesStride, count, x.width, a + p * aPanel, aScales + p * aScalesPanel, copies);
+    };
+    inParts(core, x.rows, x.width, input, codeTileRows);
+    for (let j0 = 0; j0 < w.out; j0 += blocks * WIDTH) {
+      const end = Math.min(w.out, j0 + blocks * WIDTH);
       for (let p = 0; p < x.width; p += depth) {
         const k = Math.min(depth, x.width - p);
-        const bScalesPanel = Math.ceil(k / chunk) * 32;
-        pack(codes.address + j * stride, stride, scales.address + s, z, groups * 4, zero, group, n, p, k, chunk, packedB, bScales);
-        for (let i = 0; i < x.rows; i += MC) {
-          const m = Math.min(MC, x.rows - i);
-          const panel = i / codeTileRows;
-          const from = a + panel * aPanel + p * 2 * codeTileRows;
-          const fromScales = aScales + panel * aScalesPanel + (p / BLOCK) * 4 * codeTileRows * copies;
-          const to = y.at + i * y.stride + j * 4;
-          wasm.gemmCodes(m, n, k, chunk, from, aPanel, fromScales, aScalesPanel, packedB, bScales, bScalesPanel, to, y.stride, edge);
+        for (let j = j0, i = 0; j < end; j += WIDTH, i++) {
+          const s = j * groups * 4;
+          const [q, by, z] = [codes.address + j * stride, scales.address + s, zeros ? zeros.address + s : 0];
+          const n = Math.min(WIDTH, w.out - j);
+          queue[pack](q, stride, by, z, groups * 4, zero, group, n, p, k, chunk, b + i * bBytes, bScales + i * bScalesBytes);
         }
+        core.join();
+        const bScalesPanel = Math.ceil(k / chunk) * 32;
+        let calls = 0;
+        for (let j = j0, i = 0; j < end; j += WIDTH, i++) {
+          const n = Math.min(WIDTH, w.out - j);
+          for (let r = 0; r < x.rows; r += MC) {
+            const m = Math.min(MC, x.rows - r);
+            const panel = r / codeTileRows;
+            const from = a + panel * aPanel + p * 2 * codeTileRows;
+            const fromScales = aScales + panel * aScalesPanel + (p / BLOCK) * 4 * codeTileRows * copies;
+            const [pb, pbScales, to] = [b + i * bBytes, bScales + i * bScalesBytes, y.at + r * y.stride + j * 4];
+            const edge = edgeOf(core, calls++);
+            if (calls % EDGES === 0) core.join();
+            queue.gemmCodes(m, n, k, chunk, from, aPanel, fromScales, aScalesPanel, pb, pbScales, bScalesPanel, to, y.stride, edge);
+          }
+        }
+        core.join();
       }
     }
   });

@@ -12,10 +12,12 @@ import { embedding, linear } from './linear.js';
 import { loadLinear, type PackedWeight, unload } from './load.js';
 import type { Block } from './memory.js';
 
-export function createKernels(core: Core, variant: string): Kernels<Block, PackedWeight> {
+export function createKernels(core: Core, variant: string, dispose: () => void): Kernels<Block, PackedWeight> {
   const { wasm, memory } = core;
   return {
     variant,
+    threads: core.count,
+    dispose,
     allocate: (type, length) => memory.allocate(type === 'f32' ? length * 4 : length),
     release: memory.release,
     write: (to, type, data) => write(core, to, type, data),
@@ -33,21 +35,24 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
     select: (out, a, rows, cols) =>
       withLists(core, [rows, cols], ([r = 0, c = 0]) => {
         const [to, from] = [f32(out), f32(a)];
-        inParts(out.rows, out.cols, (i, count) => {
+        inParts(core, out.rows, out.cols, (kernels, i, count) => {
           const source = r ? from : from + i * step(a);
-          wasm.select(to + i * step(out), step(out), source, step(a), count, out.cols, r && r + i * 4, c);
+          kernels.select(to + i * step(out), step(out), source, step(a), count, out.cols, r && r + i * 4, c);
         });
       }),
     scatterAdd: (into, a, rows, factors) =>
       withLists(core, [rows, factors], ([r = 0, f = 0]) => {
         const [to, from] = [f32(into), f32(a)];
-        inParts(a.rows, a.cols, (i, count) =>
+        // on this thread: rows may repeat, and sums keep their order
+        inParts(core, a.rows, a.cols, (_, i, count) =>
           wasm.scatterAdd(to, step(into), from + i * step(a), step(a), count, a.cols, r + i * 4, f && f + i * 4),
         );
       }),
     addTo: (into, a, alpha) => {
       const [to, from] = [f32(into), f32(a)];
-      inParts(a.rows, a.cols, (i, count) => wasm.addTo(to + i * step(into), step(into), from + i * step(a), step(a), count, a.cols, alpha));
+      inParts(core, a.rows, a.cols, (kernels, i, count) =>
+        kernels.addTo(to + i * step(into), step(into), from + i * step(a), step(a), count, a.cols, alpha),
+      );
     },
 
     fakeQuant: (out, codes, w, scales, zeroPoints, groupSize, maxCode) => {
@@ -55,8 +60,8 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
       const [c, cStep] = codes ? [u8(codes), codes.stride] : [0, 0];
       const [sStep, zStep] = [step(scales), step(zeroPoints)];
       const size = Math.min(groupSize, Math.max(1, w.cols)); // fits 32 bits
-      inParts(w.rows, w.cols, (i, n) =>
-        wasm.fakeQuant(
+      inParts(core, w.rows, w.cols, (kernels, i, n) =>
+        kernels.fakeQuant(
           to + i * step(out),
           step(out),
           c && c + i * cStep,
@@ -78,8 +83,8 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
       const [wAt, uAt, e, c, s, z] = [f32(w), f32(u), f32(errors), u8(codes), f32(scales), f32(zeroPoints)];
       // half a multiplication and subtraction per pair of columns; a vector unit does several per element of other kernels
       const perRow = ((end - start) * (blockEnd - start)) / 8;
-      inParts(w.rows, perRow, (i, n) =>
-        wasm.obsSweep(
+      inParts(core, w.rows, perRow, (kernels, i, n) =>
+        kernels.obsSweep(
           wAt + i * step(w),
           step(w),
           uAt,
@@ -105,13 +110,15 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
     embedding: (out, w, ids) => embedding(core, out, w, ids),
     rmsNorm: (out, x, weight, eps) => {
       const [to, from, by] = [f32(out), f32(x), f32(weight)];
-      inParts(x.rows, x.cols, (i, n) => wasm.rmsNorm(to + i * step(out), step(out), from + i * step(x), step(x), by, n, x.cols, eps));
+      inParts(core, x.rows, x.cols, (kernels, i, n) =>
+        kernels.rmsNorm(to + i * step(out), step(out), from + i * step(x), step(x), by, n, x.cols, eps),
+      );
     },
     rope: (x, cos, sin, headDim, interleaved, position) => {
       const [at, c, s] = [f32(x), f32(cos) + position * step(cos), f32(sin) + position * step(sin)];
       const kind = interleaved ? 1 : 0;
-      inParts(x.rows, x.cols, (i, n) =>
-        wasm.rope(
+      inParts(core, x.rows, x.cols, (kernels, i, n) =>
+        kernels.rope(
           at + i * step(x),
           step(x),
           c + i * step(cos),
@@ -128,15 +135,17 @@ export function createKernels(core: Core, variant: string): Kernels<Block, Packe
     },
     attention: (out, q, k, v, opts) => attention(core, out, q, k, v, opts),
     glu: (out, gate, up, activation) => {
-      const kernel = activation === 'silu' ? wasm.gluSilu : wasm.gluGelu;
+      const kernel = activation === 'silu' ? 'gluSilu' : 'gluGelu';
       const [to, g, p] = [f32(out), f32(gate), f32(up)];
-      inParts(out.rows, out.cols, (i, n) =>
-        kernel(to + i * step(out), step(out), g + i * step(gate), step(gate), p + i * step(up), step(up), n, out.cols),
+      inParts(core, out.rows, out.cols, (kernels, i, n) =>
+        kernels[kernel](to + i * step(out), step(out), g + i * step(gate), step(gate), p + i * step(up), step(up), n, out.cols),
       );
     },
     softmax: (out, x) => {
       const [to, from] = [f32(out), f32(x)];
-      inParts(x.rows, x.cols, (i, n) => wasm.softmax(to + i * step(out), step(out), from + i * step(x), step(x), n, x.cols));
+      inParts(core, x.rows, x.cols, (kernels, i, n) =>
+        kernels.softmax(to + i * step(out), step(out), from + i * step(x), step(x), n, x.cols),
+      );
     },
   };
 }

@@ -3,10 +3,15 @@
  * blocks. Base cases of 64 with f64 sums; between blocks, f32 accumulators. n³ / 3 operations each.
  * @module
  */
-import { type Core, f32, step, type WasmMat, withScratch } from './core.js';
+import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core.js';
 import { product } from './gemm.js';
+import type { WasmExports } from './module.js';
 
 const SMALL = 64;
+/** What a call of solveSmall needs. */
+const SCRATCH_BYTES = (16 * SMALL + SMALL) * 4;
+/** Calls of it at the same time. */
+const scratchSlots = ({ count }: Core) => (count === 1 ? 1 : 4 * count);
 
 /** Where to cut n > SMALL in two: a multiple of SMALL, at least half. */
 function half(n: number): number {
@@ -20,7 +25,7 @@ export function cholesky(core: Core, out: WasmMat, a: WasmMat): boolean {
   const from = f32(a) / 4;
   const data = core.memory.f32();
   for (let r = 0; r < n; r++) data.copyWithin(to + r * out.stride, from + r * a.stride, from + r * a.stride + r + 1);
-  const ok = withScratch(core, (16 * SMALL + SMALL) * 4, (scratch) => factor(core, to * 4, step(out), n, scratch));
+  const ok = withScratch(core, scratchSlots(core) * SCRATCH_BYTES, (scratch) => factor(core, to * 4, step(out), n, scratch));
   const now = core.memory.f32(); // the scratch may have made the memory grow
   for (let r = 0; r < n; r++) now.fill(0, to + r * out.stride + r + 1, to + r * out.stride + n); // left over from products
   return ok;
@@ -41,7 +46,15 @@ function factor(core: Core, a: number, stride: number, n: number, scratch: numbe
 /** B [rows, n] ← B L⁻ᵀ, L [n, n] lower triangular; equal strides. */
 function solveRight(core: Core, l: number, n: number, b: number, rows: number, stride: number, scratch: number): void {
   if (n <= SMALL) {
-    core.wasm.solveSmall(l, stride, n, b, stride, rows, scratch);
+    let calls = 0;
+    const solve = (kernels: WasmExports, r: number, count: number) => {
+      if (calls === scratchSlots(core)) {
+        core.join();
+        calls = 0;
+      }
+      kernels.solveSmall(l, stride, n, b + r * stride, stride, count, scratch + calls++ * SCRATCH_BYTES);
+    };
+    inParts(core, rows, (n * n) / 4, solve, 16);
     return;
   }
   const n1 = half(n);

@@ -7,10 +7,11 @@
  */
 import { decodeRows } from '@lmq/formats';
 import type { CompressedTensor } from '@lmq/tensor';
-import { type Core, f32, inParts, KC, step, type WasmMat, withScratch } from './core.js';
-import { type Operand, type PackB, type Panels, panelOffset, product } from './gemm.js';
-import { hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
+import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core.js';
+import { type DecodeB, type Operand, type Panels, panelOffset, product } from './gemm.js';
+import { addMins, hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
 import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight } from './load.js';
+import type { WasmExports } from './module.js';
 
 /** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
 const GEMV_ROWS = 3;
@@ -40,7 +41,7 @@ function floatLinear(core: Core, y: Output, input: Operand, w: PackedWeight): vo
   const few = y.rows <= (integer ? INTEGER_GEMV_ROWS : GEMV_ROWS);
   if (!few && w.bias) startAtBias(core, y, w);
   if (form.kind === 'foreign') foreign(core, y, input, form.weight, w);
-  else if (!few) many(core, y, input, w, packWeight(core, form));
+  else if (!few) many(core, y, input, w, gemmOperand(form));
   else if (integer) affineRows(core, y, input, form, w);
   else inTiles(core, y, input, w, form);
 }
@@ -50,22 +51,19 @@ function hasGemv({ bits, groupSize, groupIndex }: AffineWeight, width: number): 
   return !groupIndex && (groupSize >= width || groupSize % (bits === 4 ? 32 : 16) === 0);
 }
 
-function many(core: Core, y: Output, x: Operand, w: PackedWeight, b: Operand | Panels | PackB, from = 0, count = w.out): void {
+function many(core: Core, y: Output, x: Operand, w: PackedWeight, b: Operand | Panels | DecodeB, from = 0, count = w.out): void {
   product(core, y.rows, count, w.in, x, b, { at: y.at + from * 4, stride: y.stride }, { beta: w.bias ? 1 : 0 });
 }
 
 /** How gemm reads a weight. */
-function packWeight(core: Core, form: DenseWeight | PanelWeight | AffineWeight): Panels | PackB {
+function gemmOperand(form: DenseWeight | PanelWeight | AffineWeight): Panels | DecodeB {
   if (form.kind === 'panels') return { at: form.data.address, cols: form.rows, panels: true };
-  return (j, n, k, kc, to) => {
-    decodeTile(core, form, j, n, k, kc, core.tile, KC * 4);
-    core.wasm.packRows(core.tile, KC * 4, n, kc, to, 8);
-  };
+  return (kernels, j, n, k, kc, to, stride) => decodeTile(kernels, form, j, n, k, kc, to, stride);
 }
 
 /** Rows [row, row + rows), columns [k, k + cols) of a weight as f32 at `to`. k is even. */
 function decodeTile(
-  { wasm }: Core,
+  wasm: WasmExports,
   form: DenseWeight | AffineWeight,
   row: number,
   rows: number,
@@ -91,40 +89,22 @@ function decodeTile(
 
 /** Few rows of x, integer codes. */
 function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: PackedWeight): void {
-  const { wasm } = core;
   const { codes, stride, scales, zeros, zero, mins, groups, groupSize } = form;
-  const [prepare, gemv] = form.bits === 4 ? [wasm.prepareInt4, wasm.gemvInt4] : [wasm.prepareInt8, wasm.gemvInt8];
+  const [prepare, gemv] = form.bits === 4 ? (['prepareInt4', 'gemvInt4'] as const) : (['prepareInt8', 'gemvInt8'] as const);
   const padded = Math.ceil(w.in / 32) * 32 * 4;
   const each = padded + Math.ceil(groups / 16) * 64;
   const group = Math.min(groupSize, w.in);
   withScratch(core, each * y.rows, (scratch) => {
-    for (let t = 0; t < y.rows; t++) prepare(x.at + t * x.stride, w.in, scratch + t * each, scratch + t * each + padded, group);
-    inParts(w.out, w.in, (r, count) => {
+    for (let t = 0; t < y.rows; t++) core.wasm[prepare](x.at + t * x.stride, w.in, scratch + t * each, scratch + t * each + padded, group);
+    if (mins) addMins(core, y, w, mins, groups, (t) => scratch + t * each + padded);
+    inParts(core, w.out, w.in, (kernels, r, count) => {
       const s = r * groups * 4;
+      const z = zeros ? zeros.address + s : 0;
       for (let t = 0; t < y.rows; t++) {
-        const to = y.at + t * y.stride + r * 4;
-        const sums = scratch + t * each + padded;
-        let start = w.bias ? w.bias.address + r * 4 : 0;
-        if (mins) {
-          // minimums meet the sums of their groups: a small product of its own, to which the codes' is added in place
-          wasm.gemvFloat(to, sums, mins.address + s, groups * 4, count, groups, start);
-          start = to;
-        }
-        gemv(
-          to,
-          scratch + t * each,
-          sums,
-          codes.address + r * stride,
-          stride,
-          scales.address + s,
-          zeros ? zeros.address + s : 0,
-          groups * 4,
-          zero,
-          count,
-          w.in,
-          group,
-          start,
-        );
+        const [to, input] = [y.at + t * y.stride + r * 4, scratch + t * each];
+        const start = mins ? to : w.bias ? w.bias.address + r * 4 : 0;
+        const [q, by] = [codes.address + r * stride, scales.address + s];
+        kernels[gemv](to, input, input + padded, q, stride, by, z, groups * 4, zero, count, w.in, group, start);
       }
     });
   });
@@ -132,41 +112,53 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
 
 /** Few rows of x, dense weights as loaded; what has no kernel for that is decoded by rows first. */
 function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | PanelWeight | AffineWeight): void {
-  const { wasm } = core;
   if (form.kind === 'panels') {
-    const panels = (r: number, count: number) => {
-      for (let t = 0; t < y.rows; t++) {
-        const to = y.at + t * y.stride + r * 4;
-        let start = w.bias ? w.bias.address + r * 4 : 0;
-        for (let k = 0; k < w.in; k += form.depth) {
-          const kc = Math.min(form.depth, w.in - k);
-          wasm.gemvPanels(to, x.at + t * x.stride + k * 4, form.data.address + panelOffset(form.rows, r, k, kc), count, kc, start);
-          start = to;
+    const { depth, rows, data } = form;
+    inParts(
+      core,
+      w.out,
+      w.in,
+      (kernels, r, count) => {
+        for (let t = 0; t < y.rows; t++) {
+          const start = w.bias ? w.bias.address + r * 4 : 0;
+          kernels.gemvPanels(y.at + t * y.stride + r * 4, x.at + t * x.stride, data.address, rows, r, count, w.in, depth, start);
         }
-      }
-    };
-    inParts(w.out, w.in, panels, 16);
+      },
+      16,
+    );
     return;
   }
   if (form.kind === 'dense') {
-    const gemv = form.format === 'fp16' ? wasm.gemvHalf : wasm.gemvBrain;
-    inParts(w.out, w.in, (r, count) => rowsTimes(gemv, y, x, w, form.data.address + r * form.stride, form.stride, r, count));
+    const gemv = form.format === 'fp16' ? 'gemvHalf' : 'gemvBrain';
+    rowsTimes(core, gemv, y, x, w, form.data.address, form.stride, 0, w.out);
     return;
   }
   withDecodedRows(
     core,
     w,
-    (from, count, at) => decodeTile(core, form, from, count, 0, w.in, at, w.in * 4),
-    (from, count, at) => rowsTimes(core.wasm.gemvFloat, y, x, w, at, w.in * 4, from, count),
+    (from, count, at) =>
+      inParts(core, count, w.in, (kernels, r, n) => decodeTile(kernels, form, from + r, n, 0, w.in, at + r * w.in * 4, w.in * 4)),
+    (from, count, at) => rowsTimes(core, 'gemvFloat', y, x, w, at, w.in * 4, from, count),
   );
 }
 
-type Gemv = (y: number, x: number, w: number, stride: number, rows: number, k: number, bias: number) => void;
-
 /** Rows [from, from + count) of the weight, at `at`, times each row of x. */
-function rowsTimes(gemv: Gemv, y: Output, x: Operand, w: PackedWeight, at: number, stride: number, from: number, count: number): void {
-  const bias = w.bias ? w.bias.address + from * 4 : 0;
-  for (let t = 0; t < y.rows; t++) gemv(y.at + t * y.stride + from * 4, x.at + t * x.stride, at, stride, count, w.in, bias);
+function rowsTimes(
+  core: Core,
+  gemv: 'gemvFloat' | 'gemvHalf' | 'gemvBrain',
+  y: Output,
+  x: Operand,
+  w: PackedWeight,
+  at: number,
+  stride: number,
+  from: number,
+  count: number,
+): void {
+  inParts(core, count, w.in, (kernels, r, n) => {
+    const bias = w.bias ? w.bias.address + (from + r) * 4 : 0;
+    for (let t = 0; t < y.rows; t++)
+      kernels[gemv](y.at + t * y.stride + (from + r) * 4, x.at + t * x.stride, at + r * stride, stride, n, w.in, bias);
+  });
 }
 
 /** Decodes tiles of whole rows into scratch memory and hands each to `use`. */
@@ -193,7 +185,7 @@ function foreign(core: Core, y: Output, x: Operand, weight: CompressedTensor, w:
     w,
     (from, count, at) => decodeRows(weight, from, from + count, core.memory.f32().subarray(at / 4, at / 4 + count * w.in)),
     (from, count, at) => {
-      if (y.rows <= GEMV_ROWS) rowsTimes(core.wasm.gemvFloat, y, x, w, at, w.in * 4, from, count);
+      if (y.rows <= GEMV_ROWS) rowsTimes(core, 'gemvFloat', y, x, w, at, w.in * 4, from, count);
       else many(core, y, x, w, { at, stride: w.in * 4, transposed: true }, from, count);
     },
   );
@@ -214,6 +206,6 @@ export function embedding(core: Core, out: WasmMat, w: PackedWeight, ids: Int32A
         const from = (w.form.data.address + panelOffset(rows, id - (id % 8), k, kc)) / 4 + (id % 8);
         for (let c = 0; c < kc; c++) data[to / 4 + k + c] = data[from + c * 8]!;
       }
-    } else decodeTile(core, w.form, id, 1, 0, w.in, to, step(out));
+    } else decodeTile(core.wasm, w.form, id, 1, 0, w.in, to, step(out));
   }
 }

@@ -49,10 +49,11 @@ export const MAX_MEMORY_BYTES = 2 ** 32 - PAGE;
 
 /**
  * @param maxBytes growth stops here; rounded down to 64 KiB
+ * @param shared to be shared with worker threads
  * @param reserved bytes at the bottom that are never given out: the module's own data
  * @throws LmqError `argument/option` for a limit out of range, `backend/memory` when the engine gives no memory at all
  */
-export function createMemory(maxBytes = MAX_MEMORY_BYTES, reserved = PAGE): WasmMemory {
+export function createMemory(maxBytes = MAX_MEMORY_BYTES, reserved = PAGE, shared = false): WasmMemory {
   if (!(Number.isSafeInteger(maxBytes) && maxBytes >= reserved + PAGE && maxBytes <= MAX_MEMORY_BYTES)) {
     throw new LmqError('argument/option', 'maxMemoryBytes is out of range', {
       op: 'wasmBackend',
@@ -62,7 +63,7 @@ export function createMemory(maxBytes = MAX_MEMORY_BYTES, reserved = PAGE): Wasm
   }
   const maximum = Math.floor(maxBytes / PAGE);
   const initial = Math.ceil(reserved / PAGE);
-  const memory = newMemory(initial, maximum);
+  const memory = newMemory(initial, maximum, shared);
   const free: Extent[] = [];
   let end = initial * PAGE;
   if (end > reserved) free.push({ address: align(reserved), bytes: end - align(reserved) });
@@ -196,9 +197,9 @@ function align(n: number): number {
   return Math.ceil(n / ALIGN) * ALIGN;
 }
 
-function newMemory(initial: number, maximum: number): WebAssembly.Memory {
+function newMemory(initial: number, maximum: number, shared: boolean): WebAssembly.Memory {
   try {
-    return new WebAssembly.Memory({ initial, maximum });
+    return new WebAssembly.Memory({ initial, maximum, shared });
   } catch (cause) {
     throw new LmqError('backend/memory', 'the engine gives no memory', {
       op: 'wasmBackend',

@@ -12,7 +12,8 @@ export interface WasmExports {
   heapBase(): number;
   addTo: Fn<7>;
   attentionRow: Fn<10>;
-  causalSoftmax: Fn<6>;
+  attentionScratch(rows: number, keys: number, dim: number): number;
+  attentionTile: Fn<15>;
   choleskySmall(a: number, stride: number, n: number): number;
   solveSmall: Fn<7>;
   decodeAffine: Fn<15>;
@@ -29,7 +30,7 @@ export interface WasmExports {
   gemvCodesHalves: Fn<10>;
   gemvFloat: Fn<7>;
   gemvHalf: Fn<7>;
-  gemvPanels: Fn<6>;
+  gemvPanels: Fn<9>;
   gemvInt4: Fn<13>;
   gemvInt8: Fn<13>;
   inputSums: Fn<5>;
@@ -41,7 +42,7 @@ export interface WasmExports {
   prepareInt8: Fn<5>;
   gluGelu: Fn<8>;
   gluSilu: Fn<8>;
-  mirror: Fn<3>;
+  mirror: Fn<4>;
   obsSweep: Fn<17>;
   packColumns: Fn<6>;
   packRows: Fn<6>;
@@ -64,14 +65,27 @@ export function base64Bytes(text: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+/** The binary imports a memory with a maximum; the flags of the import, right behind its name, say whether that is shared. */
+function forSharedMemory(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const name = [6, ...new TextEncoder().encode('memory'), 2]; // length, name, kind
+  const at = bytes.findIndex((_, i) => name.every((b, j) => bytes[i + j] === b)) + name.length;
+  bytes[at] = 3; // shared, has a maximum
+  return bytes;
+}
+
 /**
  * Compiles the module and binds it to a memory.
  * @throws LmqError `backend/unsupported` where WebAssembly or its SIMD instructions are missing
  */
-export async function instantiate(base64: string, memory: WebAssembly.Memory): Promise<WasmExports> {
+export async function instantiate(
+  base64: string,
+  memory: WebAssembly.Memory,
+  shared: boolean,
+): Promise<{ wasm: WasmExports; module: WebAssembly.Module }> {
   try {
-    const { instance } = await WebAssembly.instantiate(base64Bytes(base64), { env: { memory, abort } });
-    return instance.exports as unknown as WasmExports;
+    const bytes = base64Bytes(base64);
+    const { module, instance } = await WebAssembly.instantiate(shared ? forSharedMemory(bytes) : bytes, { env: { memory, abort } });
+    return { wasm: instance.exports as unknown as WasmExports, module };
   } catch (cause) {
     throw new LmqError('backend/unsupported', 'the WebAssembly kernels cannot run here', {
       op: 'wasmBackend',
