@@ -307,7 +307,13 @@ export function createJsonReader(bytes: Uint8Array, { op, file, base = 0 }: Json
   };
 }
 
-/** Reads a whole JSON document of an untrusted file. Objects have no prototype. @throws LmqError `file/format` */
+/**
+ * Reads a whole JSON document of an untrusted file, where `JSON.parse` would let pass what is lost or dangerous: keys that appear twice or
+ * reach a prototype, and integers beyond 2^53, are errors. Objects have no prototype.
+ * @param file its name, for errors
+ * @param op the caller's name, for errors
+ * @throws LmqError `file/format`, `file/limit` (nesting), with the byte offset
+ */
 export function parseJson(text: string, file: string, op: string): unknown {
   const reader = createJsonReader(new TextEncoder().encode(text), { op, file });
   const result = reader.value();

@@ -35,6 +35,8 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** String metadata of the container (safetensors `__metadata__`), or GGUF key-values. */
   readonly metadata: ReadonlyMap<string, unknown>;
+  /** Set where somebody decided what becomes of NaN and infinity (`guardNonFinite`): then models do not refuse them. */
+  readonly nonFinite?: 'warn' | 'zero';
   /**
    * Reads one tensor. The result is 2-D: leading axes are merged, a vector of n becomes `[1, n]`.
    * @throws LmqError `model/missing` when there is none of that name, `file/*` when the file is damaged, `model/unsupported` when the

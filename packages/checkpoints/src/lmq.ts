@@ -4,9 +4,9 @@
  * @module
  */
 import { layoutName, validate } from '@lmq/formats';
-import { isLmqError, LmqError, printable } from '@lmq/tensor';
+import { type ErrorFacts, isLmqError, LmqError, printable } from '@lmq/tensor';
 import { asMatrix, countOf, fail, MAX_DIM, MAX_RANK, missingTensor } from './_checks.js';
-import { parseJson } from './_json.js';
+import { createJsonReader } from './_json.js';
 import { type LayoutPlan, planLayout, skeleton } from './_lmq-layouts.js';
 import { type Fields, fieldsOf } from './_object.js';
 import type { Checkpoint, SafetensorsFile, TensorInfo } from './api.js';
@@ -17,53 +17,73 @@ const OP = 'openLmq';
 /** Longest manifest accepted, in characters. */
 export const MAX_MANIFEST_CHARACTERS = 100_000_000;
 
-function readManifest(text: string, file: string): { info: Fields; tensors: Fields } {
+interface Entry {
+  value: unknown;
+  /** Byte of the manifest where its name is. */
+  at: number;
+}
+
+function readManifest(text: string, file: string): { info: Fields; tensors: Map<string, Entry> } {
   if (text.length > MAX_MANIFEST_CHARACTERS)
     fail('file/limit', 'the manifest is too long', {
       op: OP,
       file,
+      offset: 0,
       expected: `at most ${MAX_MANIFEST_CHARACTERS} characters`,
       found: text.length,
     });
-  const top = fieldsOf(parseJson(text, file, OP));
-  if (!top || top.lmq === undefined)
-    return fail('file/format', 'this is not a manifest of lmq', { op: OP, file, expected: `{ "lmq": ${LMQ_VERSION}, … }` });
-  if (top.lmq !== LMQ_VERSION)
-    fail('file/format', 'unknown version of the lmq format', { op: OP, file, expected: LMQ_VERSION, found: top.lmq, hint: 'Update lmq.' });
-  for (const key of Object.keys(top)) {
-    if (!['lmq', 'info', 'tensors'].includes(key))
-      fail('file/format', 'the manifest has an unknown field', { op: OP, file, expected: 'lmq, info, tensors', found: key });
-  }
-  const tensors = fieldsOf(top.tensors);
-  const info = top.info === undefined ? {} : fieldsOf(top.info);
-  if (!tensors || !info)
-    return fail('file/format', 'the manifest lacks its tensors', { op: OP, file, expected: 'objects "tensors" and "info"' });
+  const reader = createJsonReader(new TextEncoder().encode(text), { op: OP, file });
+  const tensors = new Map<string, Entry>();
+  let version: unknown;
+  let info: Fields | undefined = {};
+  let listed = false;
+  reader.object((key, offset) => {
+    if (key === 'lmq') {
+      version = reader.value();
+      if (version !== LMQ_VERSION)
+        fail('file/format', 'unknown version of the lmq format', {
+          op: OP,
+          file,
+          offset,
+          expected: LMQ_VERSION,
+          found: version,
+          hint: 'Update lmq.',
+        });
+    } else if (key === 'info') {
+      info = fieldsOf(reader.value());
+      if (!info) fail('file/format', 'info is not an object', { op: OP, file, offset });
+    } else if (key === 'tensors') {
+      listed = true;
+      reader.object(
+        (name, at) => {
+          tensors.set(name, { value: reader.value(), at });
+        },
+        (name) => tensors.has(name),
+      );
+    } else fail('file/format', 'the manifest has an unknown field', { op: OP, file, offset, expected: 'lmq, info, tensors', found: key });
+  });
+  reader.end();
+  if (version === undefined || !listed)
+    fail('file/format', 'this is not a manifest of lmq', { op: OP, file, offset: 0, expected: `{ "lmq": ${LMQ_VERSION}, "tensors": … }` });
   return { info, tensors };
 }
 
-function readShape(value: unknown, tensor: string, file: string): number[] {
+function readShape(value: unknown, where: ErrorFacts): number[] {
   const ok =
     Array.isArray(value) &&
     value.length <= MAX_RANK &&
     value.every((d) => Number.isInteger(d) && d >= 1 && d <= MAX_DIM) &&
     countOf(value) !== null;
-  return ok ? (value as number[]) : fail('file/format', 'not a shape', { op: OP, file, tensor, found: value });
+  return ok ? (value as number[]) : fail('file/format', 'not a shape', { ...where, found: value });
 }
 
-function planTensor(name: string, value: unknown, file: string): { shape: number[]; plan: LayoutPlan } {
+function planTensor(name: string, value: unknown, where: ErrorFacts): { shape: number[]; plan: LayoutPlan } {
   const entry = fieldsOf(value);
   const keys = entry ? Object.keys(entry) : [];
   if (!entry || keys.length !== 2 || !('shape' in entry && 'layout' in entry))
-    return fail('file/format', 'an entry is not a shape and a layout', {
-      op: OP,
-      file,
-      tensor: name,
-      expected: 'shape, layout',
-      found: keys.join(', '),
-    });
-  const shape = readShape(entry.shape, name, file);
-  const report = (what: string, expected: string, found: unknown): never =>
-    fail('file/format', what, { op: OP, file, tensor: name, expected, found });
+    return fail('file/format', 'an entry is not a shape and a layout', { ...where, expected: 'shape, layout', found: keys.join(', ') });
+  const shape = readShape(entry.shape, where);
+  const report = (what: string, expected: string, found: unknown): never => fail('file/format', what, { ...where, expected, found });
   const plan = planLayout(entry.layout, name, shape, { fail: report });
   const matrix = (entry.layout as Fields).shape as number[];
   const [rows, cols] = asMatrix(shape);
@@ -84,13 +104,13 @@ export function openLmq(manifestText: string, physical: SafetensorsFile, manifes
   const tensors = new Map<string, TensorInfo>();
   const plans = new Map<string, LayoutPlan>();
   const claimed = new Set<string>();
-  for (const [name, value] of Object.entries(manifest.tensors)) {
-    const { shape, plan } = planTensor(name, value, file);
+  for (const [name, { value, at }] of manifest.tensors) {
+    const where = { op: OP, file, tensor: name, offset: at };
+    const { shape, plan } = planTensor(name, value, where);
     let bytes = 0;
     let holder = file;
     for (const claim of plan.claims) {
       const found = physical.tensors.get(claim.name);
-      const where = { op: OP, file, tensor: name };
       if (!found)
         return fail('file/format', 'a part of a tensor is missing', {
           ...where,
@@ -104,9 +124,8 @@ export function openLmq(manifestText: string, physical: SafetensorsFile, manifes
       if (want !== has)
         fail('file/format', `a part of a tensor (${printable(claim.name)}) is not what the layout needs`, {
           ...where,
-          file: found.file,
           expected: want,
-          found: has,
+          found: `${has} in ${found.file}`,
         });
       bytes += found.bytes;
       holder = found.file;

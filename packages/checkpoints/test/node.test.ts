@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { SafetensorsFile, TensorToWrite } from '../src/api.js';
 import { writeGguf } from '../src/gguf-write.js';
 import { lmqManifest, toLmqTensors } from '../src/lmq-write.js';
-import { createFolder, fileSource, openCheckpoint, writeFileAtomic, writeShards } from '../src/node.js';
+import { createFolder, fileSource, openCheckpoint, readFolderText, writeFileAtomic, writeShards } from '../src/node.js';
 import { expectFailure, failure } from './_files.js';
 
 let dir = '';
@@ -282,5 +283,35 @@ describe('openCheckpoint', () => {
     await expectFailure(() => openCheckpoint(at('x.gguf')), 'file/io', { file: at('x.gguf') });
     await fs.symlink('/dev/zero', at('model.safetensors'));
     await expectFailure(() => openCheckpoint(dir), 'file/missing', { file: dir });
+  });
+
+  it.skipIf(process.platform === 'win32')('does not wait for what a pipe may bring', async () => {
+    execFileSync('mkfifo', [at('x.gguf')]);
+    await expectFailure(() => openCheckpoint(at('x.gguf')), 'file/io', { file: at('x.gguf') });
+    await fs.rename(at('x.gguf'), at('config.json'));
+    await expectFailure(() => readFolderText(dir, 'config.json', 1000), 'file/io', { file: at('config.json') });
+  });
+});
+
+describe('readFolderText', () => {
+  it('reads a small file of the folder', async () => {
+    await fs.writeFile(at('config.json'), '{"a":"é"}');
+    expect(await readFolderText(dir, 'config.json', 10)).toBe('{"a":"é"}');
+    await expectFailure(() => readFolderText(dir, 'config.json', 9), 'file/limit', { file: at('config.json') });
+    await expectFailure(() => readFolderText(dir, 'other.json', 9), 'file/missing', { file: at('other.json') });
+    await fs.writeFile(at('bad.json'), Uint8Array.of(0x22, 0xff, 0x22));
+    await expectFailure(() => readFolderText(dir, 'bad.json', 10), 'file/format', { file: at('bad.json') });
+  });
+
+  it('follows links as those of weights', async () => {
+    await fs.mkdir(at('blobs'));
+    await fs.mkdir(at('snapshots', 'rev'), { recursive: true });
+    await fs.writeFile(at('blobs', 'hash'), '{}');
+    await fs.symlink('../../blobs/hash', at('snapshots', 'rev', 'config.json'));
+    expect(await readFolderText(at('snapshots', 'rev'), 'config.json', 10)).toBe('{}');
+    await fs.mkdir(at('m'));
+    await fs.symlink('../blobs/hash', at('m', 'config.json'));
+    await expectFailure(() => readFolderText(at('m'), 'config.json', 10), 'file/format', { file: at('m', 'config.json') });
+    await expectFailure(() => readFolderText(at('m'), '../blobs/hash', 10), 'file/format');
   });
 });

@@ -9,6 +9,7 @@ export * from './ints.js';
 export { zeroPointValues } from './layouts/affine.js';
 export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';
 export { dense } from './layouts/dense.js';
+export * from './non-finite.js';
 export * from './packing.js';
 export * from './rounding.js';
 export { scaleGrid, scaleRows } from './scales.js';

@@ -80,7 +80,7 @@ async function drift(s: Scope, u: Handle, c: Handle, alpha: number): Promise<Flo
  * x ← x (I − P)⁻¹ by forward substitution over blocks of columns.
  * @param rowsOf rows that are not zero up to column `end`
  */
-async function follow(s: Scope, x: Handle, p: Handle, rowsOf: (end: number) => number): Promise<void> {
+export async function follow(s: Scope, x: Handle, p: Handle, rowsOf: (end: number) => number): Promise<void> {
   const n = x.cols;
   for (let from = 0; from < n; from += TILE) {
     const to = Math.min(from + TILE, n);

@@ -13,8 +13,11 @@ export interface GptqOpts extends AffineOpts, LongCallOpts {
    * gains, with groups that stay in order. Excludes `actOrder`. Default false.
    */
   groupAware?: boolean;
-  /** Fit every group's scale to the original weights, before the sweep. With `actOrder` this keeps groups in order. Default false. */
-  staticGroups?: boolean;
+  /**
+   * Fit every group's scale to the original weights, before the sweep. With `actOrder` this keeps groups in order; `ordered` cuts them from
+   * the ordered columns instead, which a group index stores. Default false.
+   */
+  staticGroups?: boolean | 'ordered';
   /** Added to diag(H), as a part of its mean. Default 0.01. */
   dampPercent?: number;
   /** Added to `dampPercent` while H cannot be factored. Default 0.01; 0 goes straight to the diagonal floor. */
@@ -23,6 +26,8 @@ export interface GptqOpts extends AffineOpts, LongCallOpts {
   blockSize?: number;
   /** GPTAQ: aim at the outputs of the float model instead of those of the float layer on quantized inputs. Default: plain GPTQ. */
   gptaq?: GptaqOpts;
+  /** FOEM: take back part of what the sweep has added to each weight. Excludes `gptaq`. Default: plain GPTQ. */
+  foem?: FoemOpts;
   /** Where the arithmetic happens. Default kernels-js. */
   backend?: Backend;
 }
@@ -38,6 +43,12 @@ export interface GptaqOpts {
   alpha?: number;
 }
 
+/** First-order error compensation. */
+export interface FoemOpts {
+  /** Part that is taken back: 0 is plain GPTQ. Default 0.2. */
+  beta?: number;
+}
+
 export interface GptqReport extends QuantReport {
   method: 'gptq';
   /** Why the result is plain round to nearest instead: H could not be factored with any damping. Null when it is not. */
@@ -48,7 +59,7 @@ export interface GptqReport extends QuantReport {
   diagonalFloor: number;
   /** Inputs that were always zero in calibration: their weights are zeroed. */
   deadColumns: number;
-  /** Σ (w - q)² / (2 U_ii²) of the sweep, half of tr(E H Eᵀ) with the damped H unless `gptaq` is given. Absent after a fallback. */
+  /** Σ (w - q)² / (2 U_ii²) of the sweep, half of tr(E H Eᵀ) with the damped H unless `gptaq` or `foem` is given. Absent after a fallback. */
   loss?: number;
   /**
    * With `gptaq`: by how much ‖W X̃ − Ŵ X‖² exceeds ‖W X̃ − W X‖², that of the float layer on the same inputs, relative to tr(W H Wᵀ) and

@@ -4,14 +4,14 @@
  * second moment H of the layer's inputs allows. Reference: IST-DASLab/gptq. Damping ladder: ModelCloud/GPTQModel.
  *
  * Steps: one scale per row (or tensor) is fitted before dead columns are zeroed; dead columns; static groups; act-order or group-aware
- * order; damping and factor; with a cross term, GPTAQ; sweep. Differences from the reference: a group's scale is fitted to the weights as
+ * order; damping and factor; with a cross term, GPTAQ; or FOEM; sweep. Differences from the reference: a group's scale is fitted to the weights as
  * they are when the sweep reaches the group (the reference's are stale inside a block, so that its result depends on the block size;
  * `referenceCompat` brings that back; the losses are alike), ties of diag(H) keep their order, and the factor comes from one factorization
  * (`@lmq/quant-core/obs/inverse-factor`).
  *
  * Arithmetic is the backend's float32; the loss and error sums are float64. About 2 in³ / 3 + out · in² multiply-adds, with GPTAQ in³ more.
  * Peak memory of the backend, H included: 3 in² floats while H is factored, before the weights are uploaded; then in the sweep in² (2 in²
- * with GPTAQ; in² more when H was given as a handle) + out · in · 5/4 + out · (2 blockSize + 2 groups) floats. The host holds strips of 128
+ * with GPTAQ or FOEM; in² more when H was given as a handle) + out · in · 5/4 + out · (2 blockSize + 2 groups) floats. The host holds strips of 128
  * rows, and the weights.
  * @module
  */
@@ -31,8 +31,9 @@ import {
   type Scheme,
   toAffine,
 } from '@lmq/quant-core';
-import { checkInteger, contiguous, type Handle, LmqError, type Matrix, matrix, matrixShape, type Tensor } from '@lmq/tensor';
+import { checkInteger, checkOneOf, contiguous, type Handle, LmqError, type Matrix, matrix, matrixShape, type Tensor } from '@lmq/tensor';
 import { aim } from './_asymmetry.js';
+import { holdBack } from './_first-order.js';
 import { fittedGrids, fixedGrids } from './_grids.js';
 import { crossTermOf, hessianOf } from './_inputs.js';
 import { actOrder, groupAwareOrder, permuteColumns, restoreColumns } from './_order.js';
@@ -63,8 +64,11 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     const current = Float32Array.from(contiguous(w));
     let params = scheme.granularity === 'group' ? null : fitScheme(matrix(current, rows, cols), scheme);
     const dead = silence(diagonal, current, rows);
-    if (!params && opts.staticGroups) params = fitScheme(matrix(current, rows, cols), scheme);
     const order = opts.actOrder ? actOrder(diagonal) : opts.groupAware ? groupAwareOrder(diagonal, scheme.block[1]) : null;
+    if (!params && opts.staticGroups) {
+      const cut = opts.staticGroups === 'ordered' && order ? permuteColumns(current, rows, order) : current;
+      params = fitScheme(matrix(cut, rows, cols), scheme);
+    }
 
     const { dampPercent, dampIncrement } = opts;
     const damped = await dampedFactor(s, hessian, diagonal, { dampPercent, dampIncrement, order: order ?? undefined });
@@ -108,9 +112,10 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
         drift = undefined;
       }
     }
+    if (opts.foem) await holdBack(s, damped.factor, opts.foem.beta ?? 0.2, scheme.referenceCompat ? blockSize : null);
     const used = params ?? emptyParams(scheme, rows);
     const grids = params ? fixedGrids(s, rows, params) : fittedGrids(s, weights, scheme, used, scheme.referenceCompat, drift);
-    const groupOf = groupsInOrder(scheme, cols, opts.staticGroups || opts.groupAware ? order : null);
+    const groupOf = groupsInOrder(scheme, cols, opts.staticGroups === true || opts.groupAware ? order : null);
     const { onProgress } = opts;
     const { codes, loss } = await obsQuantize(s, weights, damped.factor, {
       bits: scheme.bits,
@@ -122,7 +127,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     });
     const swept = (await s.readCodes(codes)).data;
     for (const done of [codes, weights, damped.factor, drift]) if (done) s.free(done);
-    const grouped = scheme.groups > 1 && order && opts.actOrder && !opts.staticGroups;
+    const grouped = scheme.groups > 1 && order && opts.actOrder && opts.staticGroups !== true;
     const weight = toAffine(
       scheme,
       [rows, cols],
@@ -137,7 +142,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
 }
 
 /** @throws LmqError `argument/option` */
-function checkOrder({ actOrder, groupAware, gptaq }: GptqOpts): void {
+function checkOrder({ actOrder, groupAware, staticGroups = false, gptaq, foem }: GptqOpts): void {
   if (actOrder && groupAware) {
     throw new LmqError('argument/option', 'actOrder and groupAware exclude each other', {
       op: 'gptq',
@@ -145,6 +150,18 @@ function checkOrder({ actOrder, groupAware, gptaq }: GptqOpts): void {
       hint: 'groupAware needs no group index in the file; actOrder orders freely.',
     });
   }
+  checkOneOf(String(staticGroups), 'staticGroups', ['true', 'false', 'ordered'], 'gptq');
+  if (staticGroups === 'ordered' && !actOrder) {
+    throw new LmqError('argument/option', "staticGroups: 'ordered' needs actOrder", {
+      op: 'gptq',
+      hint: 'Set actOrder, or staticGroups: true.',
+    });
+  }
+  const beta = foem?.beta ?? 0;
+  if (!(beta >= 0 && beta <= 1)) {
+    throw new LmqError('argument/option', 'foem.beta is out of range', { op: 'gptq', expected: '0 <= beta <= 1', found: beta });
+  }
+  if (gptaq && foem) throw new LmqError('argument/option', 'gptaq and foem exclude each other', { op: 'gptq', expected: 'one of them' });
   const alpha = gptaq?.alpha ?? 0;
   if (!(alpha >= 0 && alpha <= 1)) {
     throw new LmqError('argument/option', 'gptaq.alpha is out of range', { op: 'gptq', expected: '0 <= alpha <= 1', found: alpha });

@@ -12,9 +12,11 @@ import type { ChatMessage, ChatOpts } from './api.js';
 
 const OP = 'renderChat';
 
-/** Longest template, and longest `range()`, that is run: far above any real one. */
+/** Longest template and longest `range()` that are run, longest text, and most steps: far above any real ones, seconds at most. */
 const MAX_TEMPLATE = 2 ** 20;
 const MAX_RANGE = 100_000;
+const MAX_TEXT = 2 ** 24;
+const MAX_STEPS = 1_000_000;
 
 export interface RenderChatOpts extends ChatOpts {
   /** Texts of special tokens, e.g. `{ bos_token: '<s>', eos_token: '</s>' }`. Default none. */
@@ -50,7 +52,7 @@ export function renderChat(template: unknown, messages: readonly ChatMessage[], 
   };
   try {
     for (const [name, value] of Object.entries(all)) env.set(name, value);
-    return String(new Interpreter(env).run(program).value);
+    return String(new Bounded(env).run(program).value);
   } catch (cause) {
     if (isLmqError(cause)) throw cause;
     throw new LmqError('argument/value', 'the chat template fails on these messages', {
@@ -61,6 +63,31 @@ export function renderChat(template: unknown, messages: readonly ChatMessage[], 
     });
   }
 }
+
+/**
+ * Loops inside loops end, and texts that double do not fill the memory. A step is an evaluated node, a turn of a loop, or an item of a list
+ * that is made.
+ */
+class Bounded extends Interpreter {
+  private steps = 0;
+  private readonly loopedOver = new WeakSet<object>();
+
+  override evaluate(...args: Parameters<Interpreter['evaluate']>): ReturnType<Interpreter['evaluate']> {
+    const [node] = args;
+    if (node?.type === 'For') this.loopedOver.add((node as For).iterable);
+    const result = super.evaluate(...args);
+    const value: unknown = result.value;
+    const names = node?.type === 'Identifier' || node?.type === 'MemberExpression'; // the list is there already
+    const items = Array.isArray(value) && (!names || this.loopedOver.has(node)) ? value.length : 0;
+    this.steps += 1 + items;
+    if (this.steps > MAX_STEPS) throw new Error(`more than ${MAX_STEPS} steps`);
+    if (typeof value === 'string' && value.length > MAX_TEXT) throw new Error(`a text of more than ${MAX_TEXT} characters`);
+    return result;
+  }
+}
+
+/** A loop of the library's syntax tree, which it does not export. */
+type For = Parameters<Interpreter['evaluate']>[0] & { iterable: object };
 
 /** The text of the template to use. */
 function choose(template: unknown, { name, tools }: ChatOpts): string {

@@ -1,11 +1,14 @@
 /**
  * Tokenizers as Hugging Face stores them (`tokenizer.json`), run by @huggingface/tokenizers. Known difference from the Rust library:
  * JavaScript's `\s` matches U+FEFF, so byte-order marks inside a text may be split differently.
+ *
+ * A tokenizer.json is an untrusted file that says how to cut text, in regular expressions. Ids are checked before the library makes tables
+ * of them, and its errors become `LmqError`s; but an expression made to be slow is run as it is.
  * @module
  */
 import { Tokenizer as Runner } from '@huggingface/tokenizers';
 import { LmqError } from '@lmq/tensor';
-import { ownField } from './_fields.js';
+import { LIMITS, ownField } from './_fields.js';
 import type { Tokenizer } from './api.js';
 import { renderChat } from './chat.js';
 
@@ -87,12 +90,41 @@ function buildRunner(json: object, config: object): Runner {
       found: type,
     });
   }
+  checkIds(model, ownField(json, 'added_tokens') ?? [], op);
   const parts = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [] };
   try {
     return new Runner({ ...parts, ...json, model: { ...model, type } }, config);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new LmqError('tokenizer/unsupported', 'the tokenizer cannot be built', { op, found: reason, cause });
+  }
+}
+
+/** A table of ids is as long as the largest of them: one made-up id would fill the memory. */
+function checkIds(model: object, added: unknown, op: string): void {
+  const unusable = (what: string, expected: string, found: unknown) =>
+    new LmqError('tokenizer/unsupported', `tokenizer.json: ${what}`, { op, expected, found });
+  const check = (id: unknown, of: unknown) => {
+    if (Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < LIMITS.vocab) return;
+    throw unusable(`the id of ${JSON.stringify(of)} is unusable`, `an integer in 0 … ${LIMITS.vocab - 1}`, id);
+  };
+  const vocab = ownField(model, 'vocab') as object;
+  if (!Array.isArray(vocab)) for (const [token, id] of Object.entries(vocab)) check(id, token);
+  else if (vocab.length > LIMITS.vocab) throw unusable('the vocabulary is too long', `at most ${LIMITS.vocab} tokens`, vocab.length);
+  if (!Array.isArray(added)) throw unusable('added_tokens is not a list', 'a list', typeof added);
+  for (const token of added) {
+    const of = asObject(token, 'an added token');
+    check(ownField(of, 'id'), ownField(of, 'content'));
+  }
+}
+
+/** Runs the library on a text or on ids. What a damaged file makes it throw becomes an error of the tokenizer. */
+function guarded<T>(op: string, run: () => T): T {
+  try {
+    return run();
+  } catch (cause) {
+    const found = cause instanceof Error ? cause.message : String(cause);
+    throw new LmqError('tokenizer/unsupported', 'the tokenizer fails on this input', { op, found, cause });
   }
 }
 
@@ -108,7 +140,7 @@ function wrap(runner: Runner, { bos, addBos = true, eos, template, texts }: Spec
     eos,
     size,
     encode(text, opts = {}) {
-      const { ids } = text.length ? runner.encode(text, { add_special_tokens: false }) : { ids: [] };
+      const { ids } = text.length ? guarded('encode', () => runner.encode(text, { add_special_tokens: false })) : { ids: [] };
       const hole = ids.findIndex((id) => !Number.isSafeInteger(id));
       if (hole >= 0) {
         throw new LmqError('tokenizer/unsupported', 'the vocabulary has no token for a part of the text', {
@@ -127,7 +159,8 @@ function wrap(runner: Runner, { bos, addBos = true, eos, template, texts }: Spec
     },
     decode(ids) {
       const known = Array.from(ids).filter((id) => runner.id_to_token(id) !== undefined);
-      return known.length ? runner.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false }) : '';
+      const opts = { skip_special_tokens: true, clean_up_tokenization_spaces: false };
+      return known.length ? guarded('decode', () => runner.decode(known, opts)) : '';
     },
   };
   return tokenizer;

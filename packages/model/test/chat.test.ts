@@ -69,10 +69,17 @@ describe('renderChat', () => {
       '{{ process.exit() }}',
       '{% for i in range(1000000000) %}x{% endfor %}',
       '{% for i in range(0, 5, 0) %}x{% endfor %}',
+      '{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}',
+      '{% set r = range(100000) %}{% for i in r %}{% for j in r %}{{ j }}{% endfor %}{% endfor %}',
+      `{% set ns = namespace(x='abcdefgh') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}`,
       '{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}',
     ]) {
       expect(() => renderChat(bad, HI)).toThrow(expect.objectContaining({ code: 'argument/value' }));
     }
+    const long = Array.from({ length: 600 }, (_, i) => user(`turn ${i}`)); // what people have fits the bounds
+    expect(renderChat('{% for m in messages %}{{ messages[loop.index0].content ~ messages | length }}{% endfor %}', long).length).toBe(
+      6490,
+    );
     expect(renderChat('{% for i in range(3, 0, -1) %}{{ i }}{% endfor %}{{ range(2) | length }}', HI)).toBe('3212');
     expect(renderChat('{{ __proto__ or toString or globalThis or "nothing" }}', HI)).toBe('nothing');
   });

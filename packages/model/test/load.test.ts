@@ -1,4 +1,5 @@
-import { dense } from '@lmq/formats';
+import { guardNonFinite } from '@lmq/checkpoints';
+import { decode, dense } from '@lmq/formats';
 import { jsBackend } from '@lmq/kernels-js';
 import { type Affine, type Backend, type Blocks, type LoadedLinear, matrix } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
@@ -40,6 +41,24 @@ describe('loadBlock', () => {
     // a reader whose data is not what its header says
     const lying = { ...dense('fp32', floats(255 * 256), 255, 256), stored: [256, 256] };
     await expect(load({ [`${Q}.weight`]: lying })).rejects.toMatchObject({ code: 'model/config' });
+  });
+
+  it('takes NaN and infinity from a checkpoint that was told to pass them on, or zeros for them', async () => {
+    const values = floats(256 * 256, 0.5);
+    values[7] = Number.NaN;
+    const { checkpoint, architecture } = await openNano('lmq-nano');
+    const damaged = patched(checkpoint, { [`${Q}.weight`]: dense('fp32', values, 256, 256) });
+    for (const [policy, want] of [
+      ['warn', Number.NaN],
+      ['zero', 0],
+    ] as const) {
+      const counts: number[] = [];
+      const guarded = guardNonFinite(damaged, policy, ({ tensor, count }) => tensor === `${Q}.weight` && counts.push(count));
+      const block = await loadBlock(guarded, architecture, 1, jsBackend());
+      expect(decode(block.at('q').linear.weight).data[7]).toBe(want);
+      expect(counts).toEqual([1]);
+      block.dispose();
+    }
   });
 
   it('counts NaN and infinity in every float format, and in scales', async () => {

@@ -30,13 +30,13 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** Reads through a source: it takes regular files only, so that a link to a device does not read for ever, and no more than it measured. */
-async function readText(path: string): Promise<string> {
+async function readText(path: string, op: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
   const bytes = await guarded(await fileSource(path), async (source) => {
-    if (source.size > MAX_TEXT_BYTES)
+    if (source.size > maxBytes)
       throw new LmqError('file/limit', 'the file is too long', {
-        op: OP,
+        op,
         file: path,
-        expected: `at most ${MAX_TEXT_BYTES} bytes`,
+        expected: `at most ${maxBytes} bytes`,
         found: source.size,
       });
     const all = await source.read(0, source.size);
@@ -46,8 +46,20 @@ async function readText(path: string): Promise<string> {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new LmqError('file/format', 'the file is not valid UTF-8', { op: OP, file: path, cause });
+    throw new LmqError('file/format', 'the file is not valid UTF-8', { op, file: path, cause });
   }
+}
+
+/**
+ * Text of a small file in a model folder, such as config.json (10 MB are plenty): a regular file, of valid UTF-8, and no link that leads out of
+ * the folder (but into the Hugging Face cache that it belongs to). For JSON see `parseJson`.
+ * @throws LmqError `file/missing`, `file/limit`, `file/format`, `file/io`
+ */
+export async function readFolderText(dir: string, name: string, maxBytes: number): Promise<string> {
+  const op = 'readFolderText';
+  const path = join(dir, name);
+  await checkInside(dir, path, op);
+  return readText(path, op, maxBytes);
 }
 
 async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Promise<T>): Promise<T> {
@@ -60,21 +72,21 @@ async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Prom
 }
 
 /** Where a link may lead: into the folder itself, or into the blobs of the Hugging Face cache that the folder is a snapshot of. */
-async function checkInside(dir: string, file: string): Promise<void> {
-  const home = await io(OP, dir, () => realpath(dir));
-  const real = await io(OP, file, () => realpath(file));
+async function checkInside(dir: string, file: string, op = OP): Promise<void> {
+  const home = await io(op, dir, () => realpath(dir));
+  const real = await io(op, file, () => realpath(file));
   const inside = (folder: string) => {
     const way = relative(folder, real);
     return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && join(folder, way) === real;
   };
   const cache = basename(dirname(home)) === 'snapshots' ? join(home, '..', '..', 'blobs') : undefined;
   if (inside(home) || (cache && inside(cache))) return;
-  throw new LmqError('file/format', 'a link leads out of the model folder', { op: OP, file, hint: 'Copy the file into the folder.' });
+  throw new LmqError('file/format', 'a link leads out of the model folder', { op, file, hint: 'Copy the file into the folder.' });
 }
 
 async function openIndex(path: string): Promise<SafetensorsFile> {
   const dir = dirname(path);
-  return openSharded(await readText(path), path, async (file) => {
+  return openSharded(await readText(path, OP), path, async (file) => {
     const shard = join(dir, file);
     await checkInside(dir, shard);
     return fileSource(shard);
@@ -106,7 +118,7 @@ async function openFolder(dir: string): Promise<Checkpoint> {
   if (!ours) return physical;
   try {
     await checkInside(dir, manifest);
-    return openLmq(await readText(manifest), physical, manifest);
+    return openLmq(await readText(manifest, OP), physical, manifest);
   } catch (e) {
     await physical.close().catch(() => {});
     throw e;

@@ -2,11 +2,14 @@
  * A file on disk as a byte source.
  * @module
  */
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { LmqError } from '@lmq/tensor';
 import { allocate } from '../_checks.js';
 import type { ByteSource } from '../api.js';
 import { io, ioError } from './errors.js';
+
+/** Without waiting: opening a pipe to read would block until somebody writes. */
+const READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0); // Windows has no such flag
 
 /**
  * Opens a file for reading by range. Reads may run at the same time. Close it when done.
@@ -14,7 +17,7 @@ import { io, ioError } from './errors.js';
  */
 export async function fileSource(path: string): Promise<ByteSource> {
   const op = 'fileSource';
-  const handle = await io(op, path, () => open(path, 'r'));
+  const handle = await io(op, path, () => open(path, READ));
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw new LmqError('file/io', 'not a regular file', { op, file: path, hint: 'Name a file, not a folder.' });

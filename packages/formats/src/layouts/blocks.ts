@@ -44,22 +44,23 @@ export function validate(t: Blocks, at: string): void {
 }
 
 /** Whether the block at byte `o` has an fp16 number that is NaN or infinite: its exponent bits, all in the second byte, are ones. */
-function isBad(data: Uint8Array, o: number, halves: readonly number[]): boolean {
+export function isBadBlock(data: Uint8Array, o: number, { halves }: BlockTraits): boolean {
   for (let k = 0; k < halves.length; k++) if ((data[o + halves[k] + 1] & 0x7c) === 0x7c) return true;
   return false;
 }
 
 /** First block of `data` with a NaN or infinite scale or minimum, or -1. */
-export function firstBadBlock(data: Uint8Array, { blockBytes, halves }: BlockTraits): number {
-  for (let o = 0; o < data.length; o += blockBytes) if (isBad(data, o, halves)) return o / blockBytes;
+export function firstBadBlock(data: Uint8Array, traits: BlockTraits): number {
+  const { blockBytes } = traits;
+  for (let o = 0; o < data.length; o += blockBytes) if (isBadBlock(data, o, traits)) return o / blockBytes;
   return -1;
 }
 
 /** How many blocks of `t` have a scale or minimum that is NaN or infinite. */
 export function countBadBlocks(t: Blocks): number {
-  const { blockBytes, halves } = BLOCK_TYPES[t.type];
+  const traits = BLOCK_TYPES[t.type];
   let count = 0;
-  for (let o = 0; o < t.data.length; o += blockBytes) if (isBad(t.data, o, halves)) count++;
+  for (let o = 0; o < t.data.length; o += traits.blockBytes) if (isBadBlock(t.data, o, traits)) count++;
   return count;
 }
 

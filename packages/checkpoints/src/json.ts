@@ -1,0 +1,5 @@
+/**
+ * JSON of untrusted files.
+ * @module
+ */
+export { parseJson } from './_json.js';

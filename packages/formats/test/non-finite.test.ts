@@ -1,0 +1,83 @@
+import { countNonFinite, decode, validate, zeroNonFinite } from '@lmq/formats';
+import { type CompressedTensor, createRng, type FloatData, type FloatFormat } from '@lmq/tensor';
+import { describe, expect, it } from 'vitest';
+import { KINDS, randomTensor } from './_cases.js';
+
+/** The floats that a tensor stores, all levels of nesting. */
+function floatsOf(t: CompressedTensor): [FloatFormat, FloatData][] {
+  switch (t.kind) {
+    case 'dense':
+      return [[t.format, t.data]];
+    case 'affine':
+      return [[t.scales.format, t.scales.data]];
+    case 'lut':
+      return [
+        ['fp32', t.tables.data.subarray(t.tables.offset)],
+        ...(t.scales ? [[t.scales.format, t.scales.data] as [FloatFormat, FloatData]] : []),
+      ];
+    case 'blocks':
+      return [];
+    case 'sum':
+      return t.terms.flatMap(floatsOf);
+    case 'parts':
+      return t.parts.flatMap((p) => floatsOf(p.base));
+    case 'rescaled':
+      return [['fp32', t.inputScale], ...floatsOf(t.base)];
+  }
+}
+
+/** NaN, both infinities, and a NaN whose payload is in the lowest bit. */
+const POISON: Record<FloatFormat, number[]> = {
+  fp32: [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+  fp16: [0x7e00, 0x7c00, 0xfc00, 0x7c01],
+  bf16: [0x7fc0, 0x7f80, 0xff80, 0x7f81],
+};
+
+describe('NaN and infinity in stored floats', () => {
+  it.each(KINDS)('%s: counted, and replaced by zeros where they are', (kind) => {
+    const rng = createRng(KINDS.indexOf(kind) + 1);
+    for (let n = 0; n < 60; n++) {
+      const t = randomTensor(rng, kind, 1 + rng.below(6), kind === 'blocks' ? 256 : 1 + rng.below(40));
+      expect(countNonFinite(t)).toBe(0);
+      const clean = decode(t).data;
+      expect(decode(zeroNonFinite(t)).data).toEqual(clean);
+
+      const places = floatsOf(t);
+      if (places.length === 0) continue;
+      const [format, data] = places[rng.below(places.length)]!;
+      const at = rng.below(data.length);
+      data[at] = POISON[format][rng.below(POISON[format].length)]!;
+      expect(countNonFinite(t)).toBe(1);
+      const repaired = zeroNonFinite(t);
+      expect(countNonFinite(repaired)).toBe(0);
+      expect(countNonFinite(t)).toBe(1); // the argument is left as it is
+      validate(repaired);
+      const { data: values } = decode(repaired);
+      expect(values.every(Number.isFinite)).toBe(true);
+      if (kind !== 'dense') continue;
+      clean[at] = 0;
+      expect(values).toEqual(clean); // and nothing else has changed
+    }
+  });
+
+  it('makes whole GGUF blocks zero', () => {
+    const rng = createRng(9);
+    const seen = new Set<string>();
+    for (let n = 0; n < 80; n++) {
+      const t = randomTensor(rng, 'blocks', 3, 256);
+      if (t.kind !== 'blocks') throw new Error('blocks expected');
+      const clean = decode(t).data;
+      const per = t.data.length / 3;
+      const half = t.type === 'Q6_K' ? 208 : 0;
+      t.data.set([0x01, 0xfc], per + half); // the first scale of row 1
+      expect(countNonFinite(t)).toBe(1);
+      const { data } = decode(zeroNonFinite(t));
+      const size = t.type === 'Q6_K' ? 256 : 32;
+      expect(data.subarray(256, 256 + size).every((v) => v === 0)).toBe(true);
+      expect(data.subarray(0, 256)).toEqual(clean.subarray(0, 256));
+      expect(data.subarray(256 + size)).toEqual(clean.subarray(256 + size));
+      seen.add(t.type);
+    }
+    expect(seen.size).toBe(6);
+  });
+});
