@@ -1,80 +1,56 @@
-// Prompt and decode speed of one GGUF file in lmq (kernels-wasm) and in llama.cpp (node-llama-cpp, native), one thread each, in one process,
-// in turns. Build lmq first, then: node bench/tokens.mjs file.gguf [prompt tokens] [decoded tokens] [rounds]
-// Prints tokens per second of process CPU time (it repeats on a busy machine): median and best.
-import { cpus } from 'node:os';
+// Prompt and decode speed of GGUF files in lmq and in llama.cpp (node-llama-cpp, native), one thread each, in one process, in turns.
+// Build lmq and `npm install --ignore-scripts` in peers/ first, then: node tokens.mjs [file.gguf …]
+// Without a file: SmolLM2-135M (Q4_1) and a synthetic llama of 271 M parameters (Q4_0), fetched and made when they are not there.
+import { cpus, loadavg } from 'node:os';
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
+import { fileSource } from '../../packages/checkpoints/dist/node.js';
 import { wasmBackend } from '../../packages/kernels-wasm/dist/index.js';
-import { loadModel } from '../../packages/model/dist/index.js';
-import { openModel } from '../../packages/pipeline/dist/node.js';
-import { createRng } from '../../packages/tensor/dist/index.js';
+import { llama271M, smolLM2 } from './_models.mjs';
+import { time } from './_time.mjs';
+import { lmqModel, measureTokens } from './_tokens.mjs';
 
-const [file, prompt = '128', decoded = '32', rounds = '5'] = process.argv.slice(2);
-const opened = await openModel(file);
-const backend = await wasmBackend();
-const rng = createRng(1);
-const ids = Array.from({ length: Number(prompt) + Number(decoded) }, () => rng.below(opened.architecture.vocab));
-const start = ids.slice(0, Number(prompt));
-const rest = ids.slice(Number(prompt)); // forced, so that all decode the same
-
-const cpu = async (work) => {
-  const from = process.cpuUsage();
-  await work();
-  const { user, system } = process.cpuUsage(from);
-  return (user + system) / 1e6;
-};
-
-async function lmq(activations) {
-  const model = await loadModel({ ...opened, backend, activations });
-  return {
-    name: `lmq ${backend.variant} ${activations}`,
-    async round() {
-      const cache = model.createCache(ids.length);
-      const run = async (tokens) => {
-        const s = backend.scope();
-        await s.read(await model.forward(s, tokens, { cache, lastOnly: true }));
-        s.dispose();
-      };
-      const first = await cpu(() => run(start));
-      const then = await cpu(async () => {
-        for (const id of rest) await run([id]);
-      });
-      cache.dispose();
-      return [first, then];
-    },
-  };
-}
-
-async function llamaCpp() {
-  const llama = await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error, progressLogs: false });
+async function llamaCpp(llama, file) {
   const model = await llama.loadModel({ modelPath: file });
-  const context = await model.createContext({ contextSize: ids.length + 16, batchSize: 512, threads: 1 });
+  const context = await model.createContext({ contextSize: 256, batchSize: 256, threads: 1 });
   const sequence = context.getSequence();
-  const ask = (id) => [id, { generateNext: { token: true, options: { temperature: 0 } } }];
+  const ask = (id, logits = false) => [id, { generateNext: { token: true, logits, options: { temperature: 0 } } }];
+  let last;
   return {
     name: 'llama.cpp native',
-    async round() {
+    async prompt(ids) {
       await sequence.clearHistory();
-      const first = await cpu(() => sequence.controlledEvaluate(start.map((id, i) => (i === start.length - 1 ? ask(id) : id))));
-      const then = await cpu(async () => {
-        for (const id of rest) await sequence.controlledEvaluate([ask(id)]);
-      });
-      return [first, then];
+      await sequence.controlledEvaluate(ids.map((id, i) => (i === ids.length - 1 ? ask(id) : id)));
+    },
+    next(id) {
+      last = id;
+      return sequence.controlledEvaluate([ask(id)]);
+    },
+    /** Of the last token, evaluated once more with its logits asked for. */
+    async likeliest() {
+      await sequence.eraseContextTokenRanges([{ start: sequence.nextTokenIndex - 1, end: sequence.nextTokenIndex }]);
+      const [{ next }] = await sequence.controlledEvaluate([ask(last, true)]);
+      const max = Math.max(...next.logits.values());
+      let sum = 0;
+      for (const x of next.logits.values()) sum += Math.exp(x - max);
+      const [token] = [...next.logits].find(([, x]) => x === max);
+      return { token, logProbability: -Math.log(sum) };
     },
   };
 }
 
-const engines = [await lmq('float32'), await lmq('int16'), await lmq('int8'), await llamaCpp()];
-const times = engines.map(() => []);
-for (const e of engines) await e.round(); // warm
-for (let i = 0; i < Number(rounds); i++) for (const [k, e] of engines.entries()) times[k].push(await e.round());
-console.log(
-  `${cpus()[0].model}, Node ${process.version}, ${prompt} prompt tokens, ${decoded} decoded, ${rounds} rounds in turns, tokens per CPU second: median (best)`,
-);
-for (const [k, { name }] of engines.entries()) {
-  const rate = (column, tokens) => {
-    const t = times[k].map((r) => r[column]).sort((a, b) => a - b);
-    return `${(tokens / t[t.length >> 1]).toFixed(1)} (${(tokens / t[0]).toFixed(1)})`;
+const llama = await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error, progressLogs: false });
+const files = process.argv.length > 2 ? process.argv.slice(2) : [smolLM2(), await llama271M()];
+console.log(`${cpus().length} x ${cpus()[0].model}, Node ${process.version}, ${new Date().toISOString()}, load ${loadavg()[0].toFixed(1)}`);
+for (const file of files) {
+  console.log(`\n${file}`);
+  const backend = await wasmBackend({ threads: 1 });
+  const engines = [];
+  const load = async (make) => {
+    const { wall } = await time(async () => engines.push(await make()));
+    console.log(`  ${engines.at(-1).name}: loaded in ${wall.toFixed(2)} s`);
   };
-  console.log(`${name.padEnd(28)} prompt ${rate(0, start.length).padStart(16)}   decode ${rate(1, rest.length).padStart(16)}`);
+  for (const activations of ['float32', 'int16', 'int8']) await load(async () => lmqModel(await fileSource(file), backend, activations));
+  await load(() => llamaCpp(llama, file));
+  await measureTokens(engines, { print: console.log });
 }
-process.exit(0);
+process.exit(0); // node-llama-cpp keeps the process alive
