@@ -1,13 +1,11 @@
 // The page of examples/browser in headless Chromium under a strict content-security policy, with and without cross-origin isolation:
 // the same codes as in Node on the same kernels, GPTQ below rounding, and nothing blocked but ndarray's one attempt to make code from strings.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage } from 'node:http';
+import { execFileSync } from 'node:child_process';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { bodyOf, chromium, skipped, visit } from './_chromium.js';
 
 interface Row {
   bits: number;
@@ -29,10 +27,6 @@ interface PageResult extends Experiment {
 type Site = Map<string, { type: string; text: string }>;
 
 const folder = new URL('../../examples/browser/', import.meta.url);
-// biome-ignore lint/suspicious/noUndeclaredEnvVars: tests do not run under turbo
-const chromium = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
-  (path) => path && existsSync(path),
-);
 const work = { rows: 96, cols: 256, tokens: 700, seed: 7, kernel: 'simd128' };
 const runs = [
   { where: 'page' },
@@ -53,18 +47,10 @@ for (const values of ${JSON.stringify(runs.map((r) => ({ ...work, ...r })))}) {
 }
 `;
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  let text = '';
-  for await (const chunk of request) text += chunk;
-  return text;
-}
-
 /** Opens the page; resolves with all results and every violation of the policy that the browser reported. */
-async function visit(site: Site, headers: Record<string, string>): Promise<{ results: PageResult[]; blocked: string[] }> {
+async function results(site: Site, headers: Record<string, string>): Promise<{ results: PageResult[]; blocked: string[] }> {
   const results: PageResult[] = [];
   const blocked: string[] = [];
-  const profile = mkdtempSync(join(tmpdir(), 'lmq-chromium-'));
-  let browser: ChildProcess | undefined;
   let finish = () => {};
   const finished = new Promise<void>((resolve) => {
     finish = resolve;
@@ -84,46 +70,16 @@ async function visit(site: Site, headers: Record<string, string>): Promise<{ res
     if (results.length === runs.length) setTimeout(finish, 300); // reports are sent apart from the results
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-
   try {
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-    const quiet = ['--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'];
-    const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-proxy-server', `--user-data-dir=${profile}`, ...quiet];
-    browser = spawn(chromium!, [...flags, '--remote-debugging-port=0', url], { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
-    let said = '';
-    browser.stderr!.on('data', (text) => {
-      said += text;
-    });
-    const died = new Promise<never>((_, reject) => {
-      browser!.on('error', reject);
-      browser!.on('exit', (code) => reject(new Error(`Chromium ended with ${code}: ${said}`)));
-    });
-    const late = new Promise<never>((_, reject) => {
-      setTimeout(
-        () => reject(new Error(`no results after 60 s; blocked: ${blocked.join() || 'nothing'}; Chromium: ${said}`)),
-        60_000,
-      ).unref();
-    });
-    died.catch(() => {}); // it also ends when told to
-    await Promise.race([finished, died, late]);
+    await visit(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, finished);
     return { results, blocked };
   } finally {
-    if (browser?.pid) {
-      const gone = new Promise((resolve) => browser!.once('close', resolve));
-      try {
-        process.kill(-browser.pid, 'SIGKILL'); // its helpers too
-        await gone;
-      } catch {
-        // it was gone already
-      }
-    }
     server.closeAllConnections();
     server.close();
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }
 
-describe.skipIf(!chromium)(`browser page${chromium ? '' : ' (skipped: no Chromium here; set CHROMIUM)'}`, () => {
+describe.skipIf(!chromium)(`browser page${skipped}`, () => {
   it.each([{ isolated: false }, { isolated: true }])('cross-origin isolated: $isolated', async ({ isolated }) => {
     const script = `import { runExperiment } from './experiment.mjs';
       console.log(JSON.stringify(await runExperiment(${JSON.stringify(work)})));`;
@@ -140,10 +96,10 @@ describe.skipIf(!chromium)(`browser page${chromium ? '' : ' (skipped: no Chromiu
 
     const policy = headers(isolated)['Content-Security-Policy']!;
     expect(policy).not.toMatch(/'unsafe-eval'|'unsafe-inline'/);
-    const { results, blocked } = await visit(site, headers(isolated));
+    const { results: found, blocked } = await results(site, headers(isolated));
 
-    expect(results.map((r) => r.where)).toEqual(runs.map((r) => r.where));
-    for (const [i, result] of results.entries()) {
+    expect(found.map((r) => r.where)).toEqual(runs.map((r) => r.where));
+    for (const [i, result] of found.entries()) {
       expect(result.error).toBeUndefined();
       expect(result.isolated).toBe(isolated);
       expect(result.text).toContain(isolated ? 'This page is cross-origin isolated' : 'This page is not cross-origin isolated');

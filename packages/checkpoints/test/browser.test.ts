@@ -1,21 +1,14 @@
 // The sources of a browser in headless Chromium: a Blob, a File chosen in a form, and URLs of this and of another origin, read by range.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { bodyOf, chromium, skipped, visit } from '../../../tools/test/_chromium.js';
 import type { TensorToWrite } from '../src/api.js';
 import { writeGguf } from '../src/gguf-write.js';
 import { writeSafetensors } from '../src/safetensors-write.js';
 import { memorySink } from '../src/sources.js';
-
-const chromium = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
-  (path) => path && existsSync(path),
-);
 
 const TENSORS: TensorToWrite[] = [
   { name: 'big', shape: [256, 1024], dtype: 'F32', bytes: () => new Uint8Array(2 ** 20) },
@@ -60,13 +53,7 @@ async function listen(server: Server): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  let text = '';
-  for await (const chunk of request) text += chunk;
-  return text;
-}
-
-describe.skipIf(!chromium)(`sources in a browser${chromium ? '' : ' (skipped: no Chromium here; set CHROMIUM)'}`, () => {
+describe.skipIf(!chromium)(`sources in a browser${skipped}`, () => {
   it('reads Blobs, Files and URLs', async () => {
     const files = new Map<string, Uint8Array>();
     const safetensors = memorySink();
@@ -111,19 +98,11 @@ describe.skipIf(!chromium)(`sources in a browser${chromium ? '' : ' (skipped: no
           .end(body.subarray(first, last + 1));
       });
     const servers = [serve(false), serve(true)];
-    const profile = mkdtempSync(join(tmpdir(), 'lmq-chromium-'));
-    let browser: ChildProcess | undefined;
     try {
       const [own, other] = await Promise.all(servers.map(listen));
       text.set('/', ['text/html', '<!doctype html><input type="file"><script type="module" src="/page.mjs"></script>']);
       text.set('/page.mjs', ['text/javascript', PAGE(other!)]);
-      const quiet = ['--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'];
-      const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-proxy-server', `--user-data-dir=${profile}`, ...quiet];
-      browser = spawn(chromium!, [...flags, '--remote-debugging-port=0', `${own}/`], { stdio: 'ignore', detached: true });
-      const late = new Promise<never>((_, reject) => {
-        setTimeout(() => reject(new Error('no results after 60 s')), 60_000).unref();
-      });
-      const found = await Promise.race([results, late]);
+      const found = await visit(`${own}/`, results);
       const expected: Record<string, unknown> = {
         missing: 'LmqError file/missing',
         hidden: 'LmqError file/io',
@@ -135,20 +114,10 @@ describe.skipIf(!chromium)(`sources in a browser${chromium ? '' : ' (skipped: no
       expect(sent).toBeGreaterThan(0);
       expect(sent).toBeLessThan(2 ** 20); // headers and the small tensor, of four files of more than a MiB
     } finally {
-      if (browser?.pid) {
-        const gone = new Promise((resolve) => browser!.once('close', resolve));
-        try {
-          process.kill(-browser.pid, 'SIGKILL'); // its helpers too
-          await gone;
-        } catch {
-          // it was gone already
-        }
-      }
       for (const server of servers) {
         server.closeAllConnections();
         server.close();
       }
-      rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
     }
   });
 });
