@@ -13,7 +13,7 @@ for (const [variant, features] of Object.entries(VARIANTS)) {
   let bytes;
   const { error, stderr } = await asc.main(
     [
-      'assembly/index.ts',
+      `assembly/${variant === 'relaxed' ? 'relaxed' : 'index'}.ts`,
       '--baseDir',
       root,
       '--outFile',

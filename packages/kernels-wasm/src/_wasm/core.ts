@@ -29,6 +29,8 @@ export interface Core extends Omit<Threads, 'dispose'> {
   readonly tile: number;
   /** `EDGES` times (on one thread: once) a tile of at most 6 x 8; calls that run at the same time have one each. */
   readonly edge: number;
+  /** Whether there are kernels with the dot product of bytes. */
+  readonly dots: boolean;
   /** Rows of a panel of packed A, of floats and of codes. */
   readonly tileRows: number;
   readonly codeTileRows: number;
@@ -53,6 +55,7 @@ export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue
     packedB: take(KC * NC),
     tile: take(NC * KC),
     edge: take((EDGE_BYTES / 4) * (count === 1 ? 1 : EDGES)),
+    dots: 'dotProbe' in wasm && wasm.dotProbe(take(12)) !== 0,
     ...rows,
   };
 }

@@ -38,6 +38,8 @@ interface Rounded {
   stride: number;
   scales: number;
   scalesStride: number;
+  /** The codes as bytes (assembly/gemvDots4.ts), `width` a row, where they are needed. */
+  bytes?: number;
 }
 
 /** Rounds x and hands the result to `use`. */
@@ -103,9 +105,27 @@ function chunkOf(form: AffineWeight, width: number, activations: Activations): n
 /** y ← x Wᵀ + bias; the weight has an integer kernel. */
 export function integerLinear(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWeight): void {
   const chunk = chunkOf(form, w.in, w.activations);
+  const few = x.rows <= GEMV_ROWS;
+  if (few && usesDots(core, form, w.activations)) {
+    withBytes(core, x, (bytes) => gemv(core, y, bytes, form, w, chunk));
+    return;
+  }
   if (form.bits === 4) for (let t = 0; t < x.rows; t++) core.wasm.nibbleOrder(x.codes + t * x.stride, w.in);
-  if (x.rows <= GEMV_ROWS) gemv(core, y, x, form, w, chunk);
+  if (few) gemv(core, y, x, form, w, chunk);
   else gemm(core, y, x, form, w, chunk);
+}
+
+/** Codes of 4 bits and inputs of 8: what the dot product of bytes is exact for. */
+function usesDots({ dots }: Core, { bits }: AffineWeight, activations: Activations): boolean {
+  return dots && bits === 4 && activations === 'int8';
+}
+
+/** x with its codes as bytes. The wide ones stay, for sums over groups. */
+function withBytes(core: Core, x: Rounded, use: (x: Rounded) => void): void {
+  withScratch(core, x.rows * x.width, (bytes) => {
+    for (let t = 0; t < x.rows; t++) core.wasm.bytesInput(x.codes + t * x.stride, x.width, bytes + t * x.width);
+    use({ ...x, bytes });
+  });
 }
 
 /** Sums of each row of x over the groups of a weight, [rows, groups] f32 in scratch memory; address 0 where no one asks for them. */
@@ -126,6 +146,7 @@ function gemv(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWe
   const { bits, codes, stride, scales, zeros, zero, mins, groups } = form;
   const kernel = bits === 4 ? 'gemvCodes4' : 'gemvCodes8';
   const group = Math.min(form.groupSize, w.in);
+  const dots = usesDots(core, form, w.activations);
   withSums(core, x, form, w.in, (allSums) => {
     if (mins) addMins(core, y, w, mins, groups, (t) => allSums + t * groups * 4);
     inParts(core, w.out, w.in, (kernels, r, count) => {
@@ -133,9 +154,14 @@ function gemv(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWe
       const [q, by, z] = [codes.address + r * stride, scales.address + s, zeros ? zeros.address + s : 0];
       for (let t = 0; t < x.rows; t++) {
         const to = y.at + t * y.stride + r * 4;
-        const [input, inputScales, sums] = [x.codes + t * x.stride, x.scales + t * x.scalesStride, allSums + t * groups * 4];
+        const [input, inputScales, sums] = [
+          dots ? x.bytes! + t * x.width : x.codes + t * x.stride,
+          x.scales + t * x.scalesStride,
+          allSums + t * groups * 4,
+        ];
         const start = mins ? to : w.bias ? w.bias.address + r * 4 : 0;
         if (inHalves(form)) kernels.gemvCodesHalves(to, input, inputScales, q, stride, by, groups * 4, count, w.in, start);
+        else if (dots) kernels.gemvDots4(to, input, inputScales, sums, q, stride, by, z, groups * 4, zero, count, w.in, group, start);
         else kernels[kernel](to, input, inputScales, sums, q, stride, by, z, groups * 4, zero, count, w.in, group, chunk, start);
       }
     });

@@ -11,6 +11,8 @@ type Fn<N extends number, A extends number[] = []> = A['length'] extends N ? (..
 export interface WasmExports {
   heapBase(): number;
   addTo: Fn<7>;
+  bytesInput: Fn<3>;
+  dotProbe(at: number): number;
   attentionRow: Fn<10>;
   attentionScratch(rows: number, keys: number, dim: number): number;
   attentionTile: Fn<15>;
@@ -28,6 +30,8 @@ export interface WasmExports {
   gemvCodes4: Fn<15>;
   gemvCodes8: Fn<15>;
   gemvCodesHalves: Fn<10>;
+  /** In the relaxed binary only, like bytesInput and dotProbe. */
+  gemvDots4: Fn<14>;
   gemvFloat: Fn<7>;
   gemvHalf: Fn<7>;
   gemvPanels: Fn<9>;
