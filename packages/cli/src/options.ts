@@ -2,11 +2,13 @@
  * Options that several subcommands share.
  * @module
  */
+import { availableParallelism } from 'node:os';
 import { jsBackend } from '@lmq/kernels-js';
-import { wasmBackend } from '@lmq/kernels-wasm';
+import { type WasmBackendOpts, wasmBackend } from '@lmq/kernels-wasm';
 import { blockStage, type ExportName, parseRecipe, type Recipe, type Stage } from '@lmq/pipeline';
 import { type Backend, LmqError } from '@lmq/tensor';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Context } from './run.js';
 
 /** Parses an integer, or says which option it was. */
 export function integer(text: string): number {
@@ -21,8 +23,21 @@ export function number(text: string): number {
   return n;
 }
 
+/** Values of the flags of `addBackend`. */
+export interface BackendFlags {
+  backend: 'wasm' | 'js';
+  kernel?: WasmBackendOpts['kernel'];
+  threads?: number;
+}
+
+/** More threads than this give little: what they share is the memory's bandwidth. */
+const MAX_THREADS = 8;
+
 export function addBackend(c: Command): Command {
-  return c.addOption(new Option('--backend <name>', 'where to compute').choices(['wasm', 'js']).default('wasm'));
+  return c
+    .addOption(new Option('--backend <name>', 'where to compute').choices(['wasm', 'js']).default('wasm'))
+    .addOption(new Option('--kernel <name>', 'wasm: which instructions (default: auto)').choices(['auto', 'simd128', 'relaxed']))
+    .option('--threads <n>', `wasm: threads; results are the same for any number (default: processors, at most ${MAX_THREADS})`, integer);
 }
 
 /** How quantized weights meet their inputs, for commands that run a model. */
@@ -34,8 +49,24 @@ export function addActivations(c: Command): Command {
   );
 }
 
-export function makeBackend(name: string): Promise<Backend> | Backend {
-  return name === 'js' ? jsBackend() : wasmBackend();
+/** Threads that the flags ask for. */
+export function threadsOf({ backend, threads }: BackendFlags): number {
+  return backend === 'js' ? 1 : (threads ?? Math.min(availableParallelism(), MAX_THREADS));
+}
+
+/**
+ * The backend that the flags ask for, until the command is over.
+ * @throws LmqError `argument/option` for flags of wasm with another backend; what `wasmBackend` throws
+ */
+export async function makeBackend({ backend, kernel, threads }: BackendFlags, { atEnd }: Context): Promise<Backend> {
+  if (backend !== 'js') {
+    const made = await wasmBackend({ kernel, threads: threadsOf({ backend, threads }) });
+    atEnd(() => made.dispose());
+    return made;
+  }
+  const given = kernel !== undefined ? '--kernel' : threads !== undefined ? '--threads' : undefined;
+  if (given) throw new LmqError('argument/option', `${given} and --backend js exclude each other`, { hint: 'Leave one out.' });
+  return jsBackend();
 }
 
 /** The flags of a stage, in kebab case of their names in a recipe. */
@@ -50,7 +81,7 @@ export function addStageOptions(c: Command): Command {
     .addOption(
       new Option('--clip <method>', 'how the range of the scales is chosen (default: minmax)').choices([
         'minmax',
-        'clip',
+        'mse',
         'percentile',
         'kl',
       ]),
@@ -62,9 +93,11 @@ export function addStageOptions(c: Command): Command {
     .option('--true-sequential', 'gptq: calibrate the sets of linears of a block one after another')
     .option('--damp-percent <x>', 'gptq: damping (default: 0.01)', number)
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
+    .option('--gptaq [share]', 'gptq: aim at the outputs of the float model; how much of the difference to make up for (0.25)', number)
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
 
+/** How to calibrate on text. */
 export function addCalibrationOptions(c: Command): Command {
   return c
     .option(
@@ -74,6 +107,18 @@ export function addCalibrationOptions(c: Command): Command {
     .option('--samples <n>', 'calibration windows (default: 128)', integer)
     .option('--seq-len <n>', 'tokens per calibration window (default: 2048, or the context if smaller)', integer)
     .option('--seed <n>', 'seed of everything random (default: 0)', integer);
+}
+
+/** For commands that can do without text. */
+export function addStatistics(c: Command): Command {
+  return c.addOption(
+    new Option('--statistics <file>', 'what lmq calibrate saved of this model, instead of calibrating').conflicts([
+      'calibration',
+      'samples',
+      'seqLen',
+      'seed',
+    ]),
+  );
 }
 
 /** Values of the flags above, as commander hands them over. */
@@ -97,6 +142,7 @@ const STAGE_FLAGS = [
   'trueSequential',
   'dampPercent',
   'blockSize',
+  'gptaq',
   'referenceCompat',
 ] as const;
 

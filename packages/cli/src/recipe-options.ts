@@ -1,21 +1,32 @@
 /**
- * The options that say what to do to a model: for `quantize` and `estimate`.
+ * The options that say what to do to a model: for `quantize` and `estimate`; and what to calibrate on.
  * @module
  */
-import { METHODS, parseRecipe, type Recipe } from '@lmq/pipeline';
-import { type OpenModel, readJson } from '@lmq/pipeline/node';
+import { METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
+import { type OpenModel, openStatisticsFile, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
 import { type Command, Option } from 'commander';
 import { calibrationWindows } from './calibration.js';
-import { addBackend, addCalibrationOptions, addStageOptions, collect, integer, recipeOf, type StageFlags } from './options.js';
+import {
+  addBackend,
+  addCalibrationOptions,
+  addStageOptions,
+  addStatistics,
+  type BackendFlags,
+  collect,
+  integer,
+  recipeOf,
+  type StageFlags,
+} from './options.js';
+import type { Context } from './run.js';
 
-export interface RecipeFlags extends StageFlags {
+export interface RecipeFlags extends StageFlags, BackendFlags {
   method?: string;
   bits?: number;
   recipe?: string;
   calibration?: string;
+  statistics?: string;
   export?: string;
-  backend: string;
 }
 
 export function addRecipeOptions(command: Command): Command {
@@ -28,6 +39,7 @@ export function addRecipeOptions(command: Command): Command {
     .option('--export <format>', 'lmq, gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0 (default: lmq)');
   addStageOptions(command);
   addCalibrationOptions(command);
+  addStatistics(command);
   return addBackend(command);
 }
 
@@ -44,12 +56,25 @@ export async function readRecipe(flags: RecipeFlags): Promise<Recipe> {
   return flags.export ? { ...recipe, export: parseRecipe({ export: flags.export }).export } : recipe;
 }
 
-/** Calibration windows, when a method of the recipe needs them. */
-export async function recipeCalibration(
+/** What the methods of a recipe calibrate on: windows of text, or saved statistics; nothing when none of them calibrates. */
+export interface Calibration {
+  calibration?: ArrayLike<number>[];
+  statistics?: Statistics;
+}
+
+/** @throws LmqError for text or statistics that are missing or do not fit the model */
+export async function calibrationOf(
   model: OpenModel,
-  recipe: Recipe,
-  file: string | undefined,
-): Promise<ArrayLike<number>[] | undefined> {
-  const calibrates = [...recipe.stages, ...recipe.overrides].some((s) => s.method === 'gptq');
-  return calibrates ? calibrationWindows(model, recipe.calibration, file) : undefined;
+  recipes: readonly Recipe[],
+  { calibration, statistics }: { calibration?: string; statistics?: string },
+  { atEnd }: Context,
+): Promise<Calibration> {
+  const calibrates = recipes.some((r) => [...r.stages, ...r.overrides].some((s) => s.method === 'gptq'));
+  if (!calibrates) return {};
+  if (statistics) {
+    const opened = await openStatisticsFile(statistics, model);
+    atEnd(opened.close);
+    return { statistics: opened };
+  }
+  return { calibration: await calibrationWindows(model, recipes[0]!.calibration, calibration) };
 }

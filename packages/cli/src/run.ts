@@ -6,6 +6,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { version } from '../package.json';
+import { addCalibrate } from './commands/calibrate.js';
 import { addCompare } from './commands/compare.js';
 import { addEstimate } from './commands/estimate.js';
 import { addEval } from './commands/eval.js';
@@ -30,8 +31,14 @@ export async function run(argv: readonly string[]): Promise<number> {
   };
   process.on('SIGINT', onInterrupt);
   process.on('SIGTERM', onInterrupt);
+  const ends: (() => unknown)[] = [];
+  const context: Context = { terminal, signal: interrupt.signal, atEnd: (end) => ends.unshift(end) };
   try {
-    await program(terminal, interrupt.signal).parseAsync([...argv], { from: 'user' });
+    try {
+      await program(context).parseAsync([...argv], { from: 'user' });
+    } finally {
+      for (const end of ends) await end();
+    }
     return 0;
   } catch (e) {
     if (e instanceof CommanderError) {
@@ -56,12 +63,15 @@ export async function run(argv: readonly string[]): Promise<number> {
 export interface Context {
   terminal: Terminal;
   signal: AbortSignal;
+  /** Calls `end` when the command is over, however it ended; the last one asked for comes first. */
+  atEnd(end: () => unknown): void;
 }
 
-function program(terminal: Terminal, signal: AbortSignal): Command {
+function program(context: Context): Command {
+  const { terminal } = context;
   const lmq = new Command('lmq')
     .description(
-      'Compress language models: quantize, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.',
+      'Compress language models: calibrate, quantize, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.',
     )
     .version(version)
     .option('--json', 'print one JSON object on stdout, for machines')
@@ -70,8 +80,8 @@ function program(terminal: Terminal, signal: AbortSignal): Command {
     .configureOutput({ writeErr: (s) => terminal.fail(s.trimEnd()), writeOut: (s) => terminal.out(s) })
     .showHelpAfterError('(lmq <command> --help lists the options)')
     .addHelpText('after', '\nExit codes: 0 ok, 1 failure, 2 usage, 3 invalid input file, 4 quality gate failed, 130 interrupted.');
-  const context = { terminal, signal };
   addInspect(lmq, context);
+  addCalibrate(lmq, context);
   addQuantize(lmq, context);
   addEstimate(lmq, context);
   addEval(lmq, context);

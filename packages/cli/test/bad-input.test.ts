@@ -1,4 +1,5 @@
 // Every way of going wrong: its exit code, a message that says what to do, and nothing half-written.
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, openSync, readFileSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
@@ -62,6 +63,13 @@ describe('bad input', () => {
     const model = nanoCopy(dir, 'truncated');
     truncateSync(join(model, 'model.safetensors'), 3_000_000);
     await expectFailure(quantize(model), 3, 'file/truncated', ['model.safetensors', '3000000']);
+  });
+
+  it.skipIf(process.platform === 'win32')('a pipe in the place of a file, which may never end', async () => {
+    const model = nanoCopy(dir, 'pipe');
+    rmSync(join(model, 'config.json'));
+    execFileSync('mkfifo', [join(model, 'config.json')]);
+    await expectFailure(quantize(model), 3, 'file/format', ['config.json', 'not a regular file']);
   });
 
   it('unknown architecture', async () => {
@@ -131,6 +139,34 @@ describe('bad input', () => {
     expect(listing(out)).toEqual(['result']);
   });
 
+  it('statistics of another model, or of the original model where the quantized prefix is asked for', async () => {
+    const file = join(dir, 'statistics.safetensors');
+    expect((await lmq(['calibrate', 'lmq-nano', '-o', file, '--samples', '2', '--json', '--quiet'])).code).toBe(0);
+    const gptq = (model: string, ...flags: string[]) => quantize(model, '--method', 'gptq', '--statistics', file, ...flags);
+    await expectFailure(gptq('lmq-nano-moe'), 3, 'argument/value', ['another architecture', 'mixtral', 'lmq calibrate']);
+    const tuned = nanoCopy(dir, 'tuned');
+    const weights = join(tuned, 'model.safetensors');
+    const name = 'model.layers.1.mlp.up_proj.weight';
+    writeSync(openSync(weights, 'r+'), new Uint8Array([0x11, 0x3d]), 0, 2, dataOffset(weights, name) + 256 * 640);
+    await expectFailure(gptq(tuned), 3, 'argument/value', ['another model', 'lmq calibrate']);
+    await expectFailure(gptq('lmq-nano', '--true-sequential'), 2, 'argument/option', ['trueSequential', 'original model']);
+    await expectFailure(gptq('lmq-nano', '--gptaq'), 2, 'argument/option', ['gptaq', 'original model']);
+    await expectFailure(gptq('lmq-nano', '--samples', '3'), 2, 'argument/option', ['--statistics', '--samples']);
+    writeFileSync(file, readFileSync(file).subarray(0, 100_000));
+    await expectFailure(gptq('lmq-nano'), 3, 'file/truncated', ['statistics.safetensors']);
+    await expectFailure(quantize('lmq-nano', '--method', 'gptq', '--statistics', weights), 3, 'file/format', [
+      'no statistics',
+      'lmq calibrate',
+    ]);
+  });
+
+  it('flags of one backend with another, and choices that there are not', async () => {
+    await expectFailure(quantize('lmq-nano', '--backend', 'js', '--kernel', 'simd128'), 2, 'argument/option', ['--kernel', '--backend js']);
+    await expectFailure(quantize('lmq-nano', '--backend', 'js', '--threads', '2'), 2, 'argument/option', ['--threads', '--backend js']);
+    await expectFailure(quantize('lmq-nano', '--clip', 'clip'), 2, 'argument/option', ['minmax, mse, percentile, kl']);
+    await expectFailure(quantize('lmq-nano', '--gptaq', '1.5'), 2, 'argument/option', ['gptaq', '1.5']);
+  });
+
   it('usage', async () => {
     const r = await lmq(['quantize', 'lmq-nano', '--method', 'rtn', '--json']);
     expect(r.code).toBe(2);
@@ -164,5 +200,20 @@ describe('bad input', () => {
     expect(again.stderr).toBe('');
     expect(again.json()).toMatchObject({ resumedBlocks: 2 });
     expect(listing(out)).toEqual(['result']);
+  });
+
+  it('Ctrl-C while calibrating: no file, and the same command goes on', async () => {
+    const args = ['calibrate', 'lmq-nano', '-o', join(out, 'statistics'), '--samples', '16', '--json'];
+    let asked = false;
+    const r = await lmq(args, (stderr, kill) => {
+      if (asked || !stderr.includes('calibrate block 2')) return;
+      asked = true;
+      kill('SIGINT');
+    });
+    expect(asked).toBe(true);
+    expect(r.code).toBe(130);
+    expect(listing(out)).toEqual(['.statistics.lmq-work']);
+    expect((await lmq([...args, '--quiet'])).json()).toMatchObject({ resumedBlocks: 2, inputs: 16 });
+    expect(listing(out)).toEqual(['statistics']);
   });
 });

@@ -8,6 +8,7 @@ import { listing, lmq, scratch } from './_lmq.js';
 
 const dir = scratch();
 const path = (name: string) => join(dir, name);
+const validation = fileURLToPath(new URL('../../nano/data/validation.txt', import.meta.url));
 async function ok(...args: string[]) {
   const r = await lmq([...args, '--json', '--quiet']);
   expect({ code: r.code, stderr: r.stderr }).toEqual({ code: 0, stderr: '' });
@@ -41,16 +42,7 @@ describe('quantize, eval and generate', () => {
     );
     expect(listing(dir).filter((f) => f.startsWith('.'))).toEqual([]); // no working folder left
 
-    const e = await ok(
-      'eval',
-      path('q4'),
-      '--windows',
-      '4',
-      '--against',
-      'lmq-nano',
-      '--text',
-      fileURLToPath(new URL('../../nano/data/validation.txt', import.meta.url)),
-    );
+    const e = await ok('eval', path('q4'), '--windows', '4', '--against', 'lmq-nano', '--text', validation);
     expect(e).toMatchObject({ tokens: 4 * 511, context: 512, bitsPerWeight: 4.3125 });
     expect(e.kl).toBeGreaterThan(0.001);
     expect(e.kl).toBeLessThan(0.15);
@@ -110,16 +102,33 @@ describe('quantize, eval and generate', () => {
     expect(sequential[3]).not.toBe(plain[3]); // o already sees what quantized q, k, v do
   });
 
+  it('GPTAQ: later linears are quantized for the original model’s outputs, and the report says how far they are from them', async () => {
+    const layersOf = async (name: string, ...flags: string[]) => {
+      const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '3', '--samples', '4', ...flags);
+      return q.layers as unknown as { loss: number; asymmetricLoss?: number }[];
+    };
+    const plain = await layersOf('gptq-plain');
+    const quarter = await layersOf('gptaq', '--gptaq');
+    const all = await layersOf('gptaq-all', '--gptaq', '1');
+    expect(plain.every((l) => l.asymmetricLoss === undefined)).toBe(true);
+    expect(quarter.every((l) => Number.isFinite(l.asymmetricLoss))).toBe(true);
+    const last = [plain, quarter, all].map((layers) => layers.at(-1)!.loss);
+    expect(new Set(last).size).toBe(3);
+  });
+
+  it('ranges by mean squared error', async () => {
+    const errorOf = async (name: string, ...flags: string[]) => {
+      const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--method', 'rtn', '--bits', '3', ...flags);
+      return (q.layers as unknown as { error: number }[]).reduce((sum, l) => sum + l.error, 0);
+    };
+    const minmax = await errorOf('minmax', '--clip', 'minmax');
+    expect(minmax).toBe(await errorOf('default'));
+    expect(await errorOf('mse', '--clip', 'mse')).toBeLessThan(minmax);
+  });
+
   it('GGUF and back: the same weights, within half precision', async () => {
     await ok('quantize', 'lmq-nano', '-o', path('f16.gguf'), '--method', 'none', '--export', 'gguf:f16');
-    const a = await ok(
-      'eval',
-      path('f16.gguf'),
-      '--text',
-      fileURLToPath(new URL('../../nano/data/validation.txt', import.meta.url)),
-      '--windows',
-      '2',
-    );
+    const a = await ok('eval', path('f16.gguf'), '--text', validation, '--windows', '2');
     const b = await ok('eval', 'lmq-nano', '--windows', '2');
     expect(Math.abs((a.perplexity as number) / (b.perplexity as number) - 1)).toBeLessThan(1e-4);
   });
@@ -138,6 +147,40 @@ describe('quantize, eval and generate', () => {
       ]),
     );
     expect(await ok('eval', 'lmq-nano', '--text', path('ids.json'))).toMatchObject({ tokens: 4 + 2 });
+  });
+});
+
+describe('calibrate', () => {
+  it('once, for any bits: the file serves quantize, estimate and compare', async () => {
+    const file = path('statistics.safetensors');
+    const c = await ok('calibrate', 'lmq-nano', '-o', file, '--samples', '8');
+    expect(c).toMatchObject({ inputs: 16, tokens: 8 * 512, unreached: [], variant: 'wasm-simd128' });
+    for (const bits of ['4', '3']) {
+      const flags = ['--bits', bits, '--group-size', '64', '--statistics', file];
+      const q = await ok('quantize', 'lmq-nano', '-o', path(`by-statistics-${bits}`), ...flags);
+      expect((q.layers as unknown as { tokens: number }[]).every((l) => l.tokens === 8 * 512)).toBe(true);
+      expect((await ok('estimate', 'lmq-nano', ...flags)).outputBytes).toBe(q.bytes);
+    }
+    const flags = ['--methods', 'gptq', '--bits', '3', '--group-size', '64', '--windows', '2'];
+    const [, saved] = (await ok('compare', 'lmq-nano', ...flags, '--statistics', file)) as unknown as Record<string, number>[];
+    const [, live] = (await ok('compare', 'lmq-nano', ...flags, '--samples', '8')) as unknown as Record<string, number>[];
+    const quantized = await ok('eval', path('by-statistics-3'), '--windows', '2', '--against', 'lmq-nano', '--text', validation);
+    expect(saved!.kl).toBe(quantized.kl);
+    expect(saved!.kl).not.toBe(live!.kl); // inputs of the original model, not of the quantized one
+    expect(Math.abs(saved!.kl! / live!.kl! - 1)).toBeLessThan(0.5);
+  });
+});
+
+describe('where to compute', () => {
+  it('the kernel by name, and any number of threads to the same bytes', async () => {
+    const flags = ['--bits', '3', '--samples', '2', '--kernel', 'simd128'];
+    const one = await ok('quantize', 'lmq-nano', '-o', path('one'), ...flags, '--threads', '1');
+    expect(one.variant).toBe('wasm-simd128');
+    await ok('quantize', 'lmq-nano', '-o', path('two'), ...flags, '--threads', '2');
+    await ok('quantize', 'lmq-nano', '-o', path('as-many'), ...flags);
+    const weights = (name: string) => readFileSync(join(path(name), 'model.safetensors'));
+    expect(weights('two').equals(weights('one'))).toBe(true);
+    expect(weights('as-many').equals(weights('one'))).toBe(true);
   });
 });
 

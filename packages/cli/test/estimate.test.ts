@@ -1,7 +1,7 @@
 // What `lmq estimate` promises: the size exactly, and an upper bound of memory that is not far off. (Its seconds are compared by hand: tests
 // that measure time fail on busy machines.)
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { listing, lmq, scratch } from './_lmq.js';
 
 const dir = scratch();
@@ -11,11 +11,20 @@ async function ok(...args: string[]) {
   return r.json() as unknown as Record<string, number>;
 }
 
+const STATISTICS = join(dir, 'statistics.safetensors');
+beforeAll(async () => {
+  await ok('calibrate', 'lmq-nano', '-o', STATISTICS, '--samples', '4');
+});
+
 describe('estimate', () => {
   it.each([
     ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '8']],
     ['lmq-nano', ['--bits', '3', '--group-size', '32', '--act-order', '--samples', '4']],
     ['lmq-nano', ['--method', 'rtn', '--bits', '5', '--symmetric', '--scale-format', 'fp32', '--skip', '*down_proj']],
+    ['lmq-nano', ['--bits', '3', '--samples', '4', '--gptaq']],
+    ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '4', '--gptaq', '1', '--true-sequential', '--act-order']],
+    ['lmq-nano-moe', ['--bits', '4', '--samples', '4', '--gptaq']],
+    ['lmq-nano', ['--bits', '4', '--statistics', STATISTICS]],
     ['lmq-nano', ['--method', 'none']],
     ['lmq-nano', ['--method', 'rtn', '--export', 'gguf:q8_0']],
     ['lmq-nano-moe', ['--method', 'rtn', '--export', 'gguf:q4_0']],

@@ -16,8 +16,11 @@ export interface ActivationStore {
   dispose(): Promise<void>;
 }
 
+/** Whose activations: of the model quantized so far (or the only model there is), or of the float model beside it (GPTAQ). */
+export type Stream = 'inputs' | 'float';
+
 /** Makes the store of the inputs of block `layer`. `sizes`: floats of each window. */
-export type MakeStore = (layer: number, sizes: readonly number[]) => Promise<ActivationStore>;
+export type MakeStore = (layer: number, sizes: readonly number[], stream: Stream) => Promise<ActivationStore>;
 
 /** Activations in memory. */
 export const memoryStore: MakeStore = async (_layer, sizes) => {

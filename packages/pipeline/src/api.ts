@@ -33,6 +33,11 @@ export interface Stage {
   dampPercent: number;
   /** GPTQ: columns per block. Default 128. */
   blockSize: number;
+  /**
+   * GPTAQ: aim at the outputs of the float model, whose activations then run beside those of the quantized one. The share of the difference
+   * to make up for, 0 … 1; true: 0.25. Default false: plain GPTQ.
+   */
+  gptaq: boolean | number;
 }
 
 /** Changes a stage for the linears whose name matches; the last match wins, option by option. */
@@ -76,6 +81,11 @@ export interface LayerReport {
   error: number;
   /** tr(E H E^T) / 2; absent without calibration. */
   loss?: number;
+  /**
+   * GPTAQ: by how much the outputs are further from those of the float model than the unquantized linear's on the same inputs, relative to
+   * tr(W H W^T). Negative: errors before it were made up for.
+   */
+  asymmetricLoss?: number;
   /** Calibration tokens that reached it. */
   tokens?: number;
   dampPercent?: number;

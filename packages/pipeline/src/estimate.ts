@@ -10,10 +10,13 @@ import type { Architecture } from '@lmq/model';
 import { rtnLinear } from '@lmq/quant-core';
 import { type Backend, createRng, type Linear, matrix } from '@lmq/tensor';
 import type { Stage } from './api.js';
-import type { PlannedSite } from './plan.js';
+import { isAsymmetric, type PlannedSite } from './plan.js';
 
 /** Reading, encoding and writing together; not measured, because trying it out would write to the user's disk. */
 const DISK_BYTES_PER_SECOND = 0.5e9;
+
+/** Arrays that are done with may add up to this before the garbage collector looks at them. */
+const UNCOLLECTED_BYTES = 48e6;
 
 /** Operations per second of a backend. */
 export interface Rates {
@@ -36,11 +39,8 @@ export interface EstimateStep {
   seconds: number;
 }
 
-/** What the windows of calibration look like. */
-export interface WindowSizes {
-  tokens: number;
-  longest: number;
-}
+/** What the windows of calibration look like; null: nothing is calibrated, or saved statistics are used. */
+export type WindowSizes = { tokens: number; longest: number } | null;
 
 /** Stored bytes of a linear once quantized. */
 export function affineBytes(out: number, width: number, s: Stage): number {
@@ -52,11 +52,16 @@ export function affineBytes(out: number, width: number, s: Stage): number {
   return codes + scales + zeros + index;
 }
 
-/** Measures a backend for less than half a second. */
-export async function measureRates(backend: Backend): Promise<Rates> {
+/**
+ * Measures a backend for less than half a second.
+ * @param now a clock in milliseconds: of the processor, where there is one, so that what else the machine does is not counted
+ * @returns the rates, and how long the measured work should have taken at them: what it took longer is what warming up costs
+ */
+export async function measureRates(backend: Backend, now = () => performance.now()): Promise<{ rates: Rates; seconds: number }> {
   const n = 256;
   const rng = createRng(1);
   const s = backend.scope();
+  let seconds = 0;
   try {
     const a = s.upload(
       matrix(
@@ -71,13 +76,15 @@ export async function measureRates(backend: Backend): Promise<Rates> {
       const runs: number[] = [];
       const end = performance.now() + 60;
       do {
-        const from = performance.now();
+        const from = now();
         work();
-        runs.push(performance.now() - from);
         await s.flush();
+        runs.push(now() - from);
       } while (performance.now() < end);
       runs.sort((a, b) => a - b);
-      return operations / (runs[runs.length >> 1]! / 1000); // the median: real work meets the same neighbours and collections
+      const median = runs[runs.length >> 1]! / 1000; // real work meets the same neighbours and collections
+      seconds += median * (runs.length + 1);
+      return operations / median;
     };
     const out = s.alloc(n, n);
     const gemm = await time(2 * n ** 3, () => s.gemm(a, a, { transposeB: true, out }));
@@ -114,7 +121,7 @@ export async function measureRates(backend: Backend): Promise<Rates> {
     const round = await time(n * n, () => {
       for (const l of [linear, rtnLinear(linear, {}, { bits: 4 }).linear]) backend.load(l).dispose();
     });
-    return { gemm, attention, syrk, factor, sweep, round };
+    return { rates: { gemm, attention, syrk, factor, sweep, round }, seconds };
   } finally {
     s.dispose();
   }
@@ -128,23 +135,29 @@ export function estimateSeconds(
   rates: Rates,
   outputBytes: number,
 ): EstimateStep[] {
-  const calibrates = planned.some((p) => p.stage.method !== 'rtn');
+  const gptq = planned.filter((p) => p.stage.method !== 'rtn');
   const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0;
   const steps: EstimateStep[] = [];
-  if (calibrates) {
+  if (windows && gptq.length) {
     const active = a.moe ? a.moe.topK : 1;
     const projections = 2 * a.hidden * a.headDim * (a.heads + a.kvHeads);
     const mlp = 3 * a.hidden * a.mlp.intermediate * active;
     const scores = 2 * windows.longest * a.heads * a.headDim; // 2 products of 2 operations over half the window on average
     const secondsPerToken = (2 * (projections + mlp)) / rates.gemm + scores / rates.attention;
     const sets = planned.some((p) => p.stage.trueSequential) ? 4 : 1;
-    const passes = layers * sets + (layers - 1);
+    const float = planned.some((p) => isAsymmetric(p.stage)) ? sets : 0;
+    const passes = layers * (sets + float) + (layers - 1);
     steps.push({ step: 'run the calibration windows through the blocks', seconds: passes * windows.tokens * secondsPerToken });
     const inputs = new Map(planned.map((p) => [p.site.input, p]));
-    let updates = 0;
-    for (const p of inputs.values())
-      updates += p.in ** 2 * windows.tokens * (p.site.expert === undefined ? 1 : active / (a.moe?.experts ?? 1));
-    steps.push({ step: 'accumulate Hessians', seconds: updates / rates.syrk });
+    let sums = 0;
+    for (const p of inputs.values()) {
+      const updates = p.in ** 2 * windows.tokens * (p.site.expert === undefined ? 1 : active / (a.moe?.experts ?? 1));
+      sums += updates / rates.syrk + (isAsymmetric(p.stage) ? (2 * updates) / rates.gemm : 0);
+    }
+    steps.push({ step: `accumulate Hessians${float ? ' and cross terms' : ''}`, seconds: sums });
+  } else if (gptq.length) {
+    const bytes = planned.reduce((sum, p) => sum + 4 * p.in ** 2, 0);
+    steps.push({ step: 'read statistics', seconds: bytes / DISK_BYTES_PER_SECOND });
   }
   let quantize = 0;
   for (const { stage, out, in: n } of planned) {
@@ -153,6 +166,7 @@ export function estimateSeconds(
     const block = Math.min(stage.blockSize, n);
     quantize +=
       (2 * n ** 3) / 3 / rates.factor + (out * n * block) / rates.sweep + (out * n * n) / rates.gemm + (2 * 256 * n * n) / rates.gemm;
+    if (isAsymmetric(stage)) quantize += ((5 * n ** 3) / 3 + out * n * n + 2 * 256 * n * n) / rates.gemm;
   }
   steps.push({ step: 'quantize', seconds: quantize });
   steps.push({ step: 'read and write', seconds: outputBytes / DISK_BYTES_PER_SECOND });
@@ -168,19 +182,28 @@ export function estimateMemory(
 ): number {
   const f32 = 4;
   const calibrates = planned.some((p) => p.stage.method !== 'rtn');
-  const blockBytes = (layer: number) => a.sites.reduce((sum, s) => sum + (s.layer === layer ? (tensorBytes.get(s.tensor) ?? 0) : 0), 0);
-  const block = Math.max(0, ...Array.from({ length: a.layers }, (_, l) => blockBytes(l)));
-  const inputs = new Map(planned.map((p) => [p.site.input, p]));
-  const hessians = (layer: number) => [...inputs.values()].reduce((sum, p) => sum + (p.site.layer === layer ? p.in ** 2 * f32 : 0), 0);
-  const hessian = calibrates ? Math.max(0, ...Array.from({ length: a.layers }, (_, l) => hessians(l))) : 0;
-  const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate;
-  const activations = calibrates ? windows.longest * width * f32 : 0;
+  const asymmetric = planned.some((p) => isAsymmetric(p.stage));
+  const most = (bytes: (layer: number) => number) => Math.max(0, ...Array.from({ length: a.layers }, (_, l) => bytes(l)));
+  const block = most((layer) => a.sites.reduce((sum, s) => sum + (s.layer === layer ? (tensorBytes.get(s.tensor) ?? 0) : 0), 0));
+  const blocks = asymmetric && planned.some((p) => p.stage.trueSequential) ? 2 : 1;
+  let sums = 0;
+  let activations = 0;
+  if (calibrates && windows) {
+    const inputs = [...new Map(planned.map((p) => [p.site.input, p])).values()];
+    const matrices = asymmetric ? 2 : 1; // with the cross term
+    sums = most((layer) => inputs.reduce((sum, p) => sum + (p.site.layer === layer ? matrices * p.in ** 2 * f32 : 0), 0));
+    const inputWidth = 2 * a.hidden + a.heads * a.headDim + a.mlp.intermediate;
+    const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate + (asymmetric ? inputWidth : 0);
+    activations = windows.longest * width * f32;
+  }
   let work = 0; // the largest linear: decoded weights, codes, packed result; for GPTQ also H on both sides, its factor and inverse
   for (const { stage, out, in: n } of planned) {
-    const weights = out * n * (stage.method === 'rtn' ? 6 * f32 : 5 * f32); // with what waits for the garbage collector
-    work = Math.max(work, weights + (stage.method === 'rtn' ? 0 : 4 * n * n * f32));
+    const squares = stage.method === 'rtn' ? 0 : 4 + (isAsymmetric(stage) ? 2 : 0) + (windows ? 0 : 1); // the cross term; a sum as read
+    const own = (stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
+    work = Math.max(work, own);
   }
-  const embedding = calibrates ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
+  const embedding = calibrates && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
   const write = 3 * Math.max(0, ...tensorBytes.values());
-  return Math.max(2 * block + hessian + Math.max(activations, work), embedding, write);
+  const garbage = Math.min(work, UNCOLLECTED_BYTES);
+  return Math.max(2 * blocks * block + sums + Math.max(activations, work) + garbage, embedding, write);
 }

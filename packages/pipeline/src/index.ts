@@ -1,5 +1,6 @@
 export * from './activations.js';
 export type * from './api.js';
+export * from './calibrate-blocks.js';
 export * from './calibration.js';
 export * from './estimate.js';
 export * from './export-rules.js';
@@ -9,3 +10,4 @@ export * from './plan.js';
 export * from './quantize-blocks.js';
 export * from './quantize-linear.js';
 export * from './recipe.js';
+export * from './statistics.js';

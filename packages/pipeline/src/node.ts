@@ -2,6 +2,7 @@
  * The half of the pipeline that touches files: opening models, reading text, writing results.
  * @module
  */
+export * from './_node/calibrate-model.js';
 export * from './_node/estimate-model.js';
 export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';

@@ -17,6 +17,11 @@ export interface PlannedSite {
   in: number;
 }
 
+/** Whether a stage runs the float model beside the quantized one. */
+export function isAsymmetric({ method, gptaq }: Stage): boolean {
+  return method === 'gptq' && gptaq !== false;
+}
+
 const DENSE = new Set(['fp32', 'fp16', 'bf16']);
 
 /**

@@ -4,30 +4,38 @@
  */
 import { gptqLinear } from '@lmq/gptq';
 import type { Site } from '@lmq/model';
-import { type AffineOpts, type Hessian, type PresetName, rtnLinear } from '@lmq/quant-core';
-import type { Backend, Linear } from '@lmq/tensor';
+import { type AffineOpts, type PresetName, rtnLinear } from '@lmq/quant-core';
+import type { Backend, Linear, Matrix } from '@lmq/tensor';
 import type { LayerReport, Stage } from './api.js';
+import { isAsymmetric } from './plan.js';
 
 export interface QuantizeLinearOpts {
   backend: Backend;
   signal?: AbortSignal;
 }
 
+/** What is known of the inputs of a linear. A `Hessian` or `CrossTerm` of `@lmq/quant-core` fits. */
+export interface InputStatistics {
+  hessian: { readonly tokens: number; read(): Promise<Matrix> };
+  /** For GPTAQ; of the same tokens. */
+  crossTerm?: { read(): Promise<Matrix> };
+}
+
 /**
- * Quantizes `linear`; `hessian` is that of its inputs, when there was calibration. A linear that no calibration token reached (a starved
- * expert) is rounded to nearest, and its report says so.
+ * Quantizes `linear`; `statistics` are those of its inputs, when there was calibration. A linear that no calibration token reached (a
+ * starved expert) is rounded to nearest, and its report says so.
  */
 export async function quantizeLinear(
   site: Site,
   linear: Linear,
-  hessian: Hessian | undefined,
+  statistics: InputStatistics | undefined,
   stage: Stage,
   { backend, signal }: QuantizeLinearOpts,
 ): Promise<{ linear: Linear; report: LayerReport }> {
   const { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat } = stage;
   const affine: AffineOpts = { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
   const [rows, cols] = linear.weight.shape;
-  const seen = hessian && hessian.tokens > 0 ? hessian : undefined;
+  const seen = statistics && statistics.hessian.tokens > 0 ? statistics.hessian : undefined;
   const common = { name: site.name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: seen.tokens }) };
 
   if (stage.method === 'rtn' || !seen) {
@@ -46,10 +54,22 @@ export async function quantizeLinear(
   }
 
   const { actOrder, groupAware, staticGroups, dampPercent, blockSize } = stage;
+  const crossTerm = isAsymmetric(stage) ? await statistics!.crossTerm!.read() : undefined;
+  const alpha = typeof stage.gptaq === 'number' ? stage.gptaq : undefined;
   const { linear: out, report } = await gptqLinear(
     linear,
     { hessian: await seen.read() },
-    { ...affine, actOrder, groupAware, staticGroups, dampPercent, blockSize, backend, signal },
+    {
+      ...affine,
+      actOrder,
+      groupAware,
+      staticGroups,
+      dampPercent,
+      blockSize,
+      ...(crossTerm && { gptaq: { crossTerm, alpha } }),
+      backend,
+      signal,
+    },
   );
   return {
     linear: out,
@@ -59,6 +79,7 @@ export async function quantizeLinear(
       bitsPerWeight: report.bitsPerWeight,
       error: report.proxyLoss ?? report.relativeError ** 2,
       ...(report.loss !== undefined && { loss: report.loss }),
+      ...(report.asymmetricLoss !== undefined && { asymmetricLoss: report.asymmetricLoss }),
       dampPercent: report.dampPercent,
       deadColumns: report.deadColumns,
       ...(report.fallback && { fallback: 'the Hessian could not be factored with any damping: rounded to nearest' }),

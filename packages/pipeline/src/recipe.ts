@@ -24,6 +24,7 @@ export const STAGE_DEFAULTS: Stage = {
   trueSequential: false,
   dampPercent: 0.01,
   blockSize: 128,
+  gptaq: false,
 };
 
 const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
@@ -135,6 +136,14 @@ function checkOptions(f: Fields, where: string): void {
       op: 'recipe',
       expected: '0 <= dampPercent < 1',
       found: damp,
+    });
+  }
+  const { gptaq } = f;
+  if (gptaq !== undefined && typeof gptaq !== 'boolean' && !(typeof gptaq === 'number' && gptaq >= 0 && gptaq <= 1)) {
+    throw new LmqError('argument/option', `${where}.gptaq is out of range`, {
+      op: 'recipe',
+      expected: 'true, false, or a share 0 <= gptaq <= 1',
+      found: gptaq,
     });
   }
 }

@@ -1,15 +1,16 @@
 // Killed at any moment, with no chance to clean up, and started again: the same bytes as without the interruption.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createRng, isLmqError } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fingerprintOf } from '../src/_node/fingerprint.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
-import { fingerprintOf, openWorkFolder, workPath } from '../src/_node/work-folder.js';
+import { openWorkFolder, workPath } from '../src/_node/work-folder.js';
 import { parseRecipe } from '../src/recipe.js';
 import { openNano, windows } from './_nano.js';
 
@@ -22,24 +23,34 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 const script = join(dir, 'run.mjs');
 writeFileSync(
   script,
-  `const [root, output] = process.argv.slice(2);
-const { openModel, quantizeModel } = await import(root + 'pipeline/dist/node.js');
+  `const [root, work, output] = process.argv.slice(2);
+const { calibrateModel, openModel, quantizeModel } = await import(root + 'pipeline/dist/node.js');
 const { parseRecipe } = await import(root + 'pipeline/dist/index.js');
 const { wasmBackend } = await import(root + 'kernels-wasm/dist/index.js');
 const { readFileSync } = await import('node:fs');
 const calibration = JSON.parse(readFileSync(root + 'nano/data/calibration.json', 'utf8')).slice(0, 4);
-const recipe = parseRecipe({ stages: [{ method: 'gptq', bits: 3, groupSize: 64, trueSequential: true }] });
+const model = await openModel('lmq-nano');
+const opts = { backend: await wasmBackend(), output, calibration };
 process.stdout.write('started');
-const { resumedBlocks } = await quantizeModel(await openModel('lmq-nano'), { backend: await wasmBackend(), recipe, output, calibration });
+const { resumedBlocks } = await (work === 'calibrate'
+  ? calibrateModel(model, opts)
+  : quantizeModel(model, { ...opts, recipe: parseRecipe({ stages: [JSON.parse(work)] }) }));
 process.stdout.write(' done ' + resumedBlocks);
 `,
 );
 const packages = fileURLToPath(new URL('../../', import.meta.url));
 
+/** What the script is told to do. */
+const WORKS = {
+  'true-sequential GPTQ': JSON.stringify({ method: 'gptq', bits: 3, groupSize: 64, trueSequential: true }),
+  GPTAQ: JSON.stringify({ method: 'gptq', bits: 3, groupSize: 64, gptaq: true }),
+  calibrate: 'calibrate',
+};
+
 /** Runs the script; kills it without warning after \`killAfter\` ms, when given. */
-function run(output: string, killAfter?: number): Promise<{ killed: boolean; resumedBlocks: number; ms: number }> {
+function run(work: string, output: string, killAfter?: number): Promise<{ killed: boolean; resumedBlocks: number; ms: number }> {
   return new Promise((resolve, reject) => {
-    const child: ChildProcess = spawn(process.execPath, [script, packages, output], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child: ChildProcess = spawn(process.execPath, [script, packages, work, output], { stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
     let errors = '';
     let started = 0;
@@ -62,40 +73,40 @@ function run(output: string, killAfter?: number): Promise<{ killed: boolean; res
   });
 }
 
-function hashes(folder: string): Record<string, string> {
-  const weights = readdirSync(folder).filter((f) => f.endsWith('.safetensors') || f === 'lmq.json');
-  return Object.fromEntries(
-    weights.map((f) => [
-      f,
-      createHash('sha256')
-        .update(readFileSync(join(folder, f)))
-        .digest('hex'),
-    ]),
-  );
+/** Of a file, or of the files in a folder that hold the result. */
+function hashes(output: string): Record<string, string> {
+  const hash = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
+  if (statSync(output).isFile()) return { [output.replace(/.*\./, '')]: hash(output) };
+  const weights = readdirSync(output).filter((f) => f.endsWith('.safetensors') || f === 'lmq.json');
+  return Object.fromEntries(weights.map((f) => [f, hash(join(output, f))]));
 }
 
 describe('kill and resume', () => {
-  it(`${ROUNDS} rounds at random moments give the bytes of an undisturbed run`, { timeout: 60_000 + ROUNDS * 20_000 }, async () => {
-    const { ms } = await run(join(dir, 'undisturbed'));
-    const wanted = hashes(join(dir, 'undisturbed'));
+  const title = `${ROUNDS} rounds at random moments give the bytes of an undisturbed run`;
+  it.each(Object.entries(WORKS))(`%s: ${title}`, { timeout: 60_000 + ROUNDS * 20_000 }, async (name, work) => {
+    const at = (file: string) => join(dir, `${file}.safetensors`);
+    const { ms } = await run(work, at('undisturbed'));
+    const wanted = hashes(at('undisturbed'));
+    rmSync(at('undisturbed'), { recursive: true });
     const rng = createRng(Number(process.env.LMQ_KILL_SEED ?? 1));
     let kills = 0;
     let resumed = 0;
     for (let round = 0; round < ROUNDS; round++) {
-      const output = join(dir, `round-${round}`);
+      const output = at(`round-${round}`);
+      const there = () => readdirSync(dir).includes(`round-${round}.safetensors`);
       // up to three kills, each somewhere in what an undisturbed run takes, then a run to the end
       for (let i = 0; i < 3; i++) {
-        const r = await run(output, rng.uniform() * ms);
+        const r = await run(work, output, rng.uniform() * ms);
         if (!r.killed) break;
         kills++;
-        expect(readdirSync(dir)).not.toContain(`round-${round}`); // never half an output
+        expect(there()).toBe(false); // never half an output
       }
-      if (!readdirSync(dir).includes(`round-${round}`)) resumed += (await run(output)).resumedBlocks;
+      if (!there()) resumed += (await run(work, output)).resumedBlocks;
       expect(hashes(output)).toEqual(wanted);
       expect(readdirSync(dir).filter((f) => f.startsWith('.'))).toEqual([]);
       rmSync(output, { recursive: true });
     }
-    console.log(`${kills} kills, ${resumed} blocks taken over`);
+    console.log(`${name}: ${kills} kills, ${resumed} blocks taken over`);
     expect(kills).toBeGreaterThan(0);
   });
 });
@@ -140,9 +151,9 @@ describe('going on fails closed', () => {
     const output = join(dir, 'touched');
     await interrupted(output);
     const model = await openModel('lmq-nano');
-    const before = await fingerprintOf(model, recipe(4), nano.backend.variant, few);
-    const after = { ...before, 'weight files': '[["model.safetensors",1,2]]' };
-    expect(await problem(openWorkFolder(output, after, false))).toMatch(/for another weight files.*--restart/);
+    const before = await fingerprintOf(model, nano.backend.variant);
+    const fingerprint = { ...before, 'weight files': '[["model.safetensors",1,2]]' };
+    expect(await problem(openWorkFolder(output, { fingerprint }))).toMatch(/for another weight files.*--restart/);
     await model.close();
   });
 

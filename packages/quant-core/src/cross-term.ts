@@ -7,6 +7,7 @@
  * @module
  */
 import { type Backend, type Handle, LmqError, type Matrix } from '@lmq/tensor';
+import { scaleSum } from './hessian.js';
 
 /** Tokens per product. */
 const TILE = 512;
@@ -85,10 +86,7 @@ export function createCrossTerm(backend: Backend, width: number): CrossTerm {
           hint: 'Add calibration sequences before reading.',
         });
       }
-      const c = await s.read(sum);
-      const factor = 2 / sequences;
-      for (let i = 0; i < c.data.length; i++) c.data[i]! *= factor;
-      return c;
+      return scaleSum(await s.read(sum), sequences);
     },
     dispose: () => s.dispose(),
   };

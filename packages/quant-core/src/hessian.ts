@@ -78,11 +78,15 @@ export function createHessian(backend: Backend, width: number): Hessian {
       if (tokens === 0) {
         throw new LmqError('calibration/short', 'no token was seen', { op: 'hessian', hint: 'Add calibration sequences before reading.' });
       }
-      const h = await s.read(sum);
-      const factor = 2 / sequences;
-      for (let i = 0; i < h.data.length; i++) h.data[i]! *= factor;
-      return h;
+      return scaleSum(await s.read(sum), sequences);
     },
     dispose: () => s.dispose(),
   };
+}
+
+/** Σ Xᵀ X over `sequences`, in place, as `read` of a Hessian gives it: for sums that were saved. */
+export function scaleSum(sum: Matrix, sequences: number): Matrix {
+  const factor = 2 / sequences;
+  for (let i = 0; i < sum.data.length; i++) sum.data[i]! *= factor;
+  return sum;
 }

@@ -8,11 +8,13 @@ import { modelSize, overlay, quantizeBlocks } from '@lmq/pipeline';
 import { type OpenModel, openModel } from '@lmq/pipeline/node';
 import type { Backend, CompressedTensor } from '@lmq/tensor';
 import type { Command } from 'commander';
-import { calibrationWindows, evaluationTokens } from '../calibration.js';
+import { evaluationTokens } from '../calibration.js';
 import {
   addBackend,
   addCalibrationOptions,
   addStageOptions,
+  addStatistics,
+  type BackendFlags,
   collect,
   integer,
   listOf,
@@ -20,18 +22,19 @@ import {
   recipeOf,
   type StageFlags,
 } from '../options.js';
+import { calibrationOf } from '../recipe-options.js';
 import type { Context } from '../run.js';
 import { formatBytes, table } from '../terminal.js';
 import { DEFAULT_CONTEXT, type EvalRow } from './eval.js';
 
-interface Flags extends StageFlags {
+interface Flags extends StageFlags, BackendFlags {
   methods: string[];
   bits: number[];
   text?: string;
   context?: number;
   windows?: number;
   calibration?: string;
-  backend: string;
+  statistics?: string;
 }
 
 interface CompareRow extends EvalRow {
@@ -42,7 +45,8 @@ interface CompareRow extends EvalRow {
   options?: Record<string, unknown>;
 }
 
-export function addCompare(lmq: Command, { terminal, signal }: Context): void {
+export function addCompare(lmq: Command, cli: Context): void {
+  const { terminal, signal } = cli;
   const command = lmq
     .command('compare <model>')
     .description('quantize with several methods and bit widths, and measure each against the original')
@@ -55,18 +59,22 @@ export function addCompare(lmq: Command, { terminal, signal }: Context): void {
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect);
   addStageOptions(command);
   addCalibrationOptions(command);
+  addStatistics(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
     const opened = await openModel(name);
     try {
       for (const w of opened.warnings) terminal.say(`warning: ${w}`);
-      const backend = await makeBackend(flags.backend);
+      const backend = await makeBackend(flags, cli);
       const recipes = flags.methods.flatMap((method) =>
         flags.bits.map((bits) => ({ method, bits, recipe: recipeOf(method, bits, flags, 'lmq') })),
       );
       const tokens = await evaluationTokens(opened, flags.text);
-      const calibration = recipes.some((r) => r.method !== 'rtn')
-        ? await calibrationWindows(opened, recipes[0]!.recipe.calibration, flags.calibration)
-        : undefined;
+      const source = await calibrationOf(
+        opened,
+        recipes.map((r) => r.recipe),
+        flags,
+        cli,
+      );
       const context = flags.context ?? Math.min(DEFAULT_CONTEXT, opened.architecture.context);
       const evalOpts = { context, windows: flags.windows, signal, onProgress: terminal.progress };
 
@@ -94,7 +102,7 @@ export function addCompare(lmq: Command, { terminal, signal }: Context): void {
             ...opened,
             backend,
             recipe,
-            calibration,
+            ...source,
             signal,
             onProgress: (e) => terminal.progress({ ...e, phase: `${method} ${bits}-bit: ${e.phase}` }),
           })) {

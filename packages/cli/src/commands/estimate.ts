@@ -4,14 +4,13 @@
  */
 import type { Recipe } from '@lmq/pipeline';
 import { estimateModel, type OpenModel, openModel } from '@lmq/pipeline/node';
-import type { Backend } from '@lmq/tensor';
 import type { Command } from 'commander';
-import { makeBackend } from '../options.js';
-import { addRecipeOptions, type RecipeFlags, readRecipe, recipeCalibration } from '../recipe-options.js';
+import { makeBackend, threadsOf } from '../options.js';
+import { addRecipeOptions, calibrationOf, type RecipeFlags, readRecipe } from '../recipe-options.js';
 import type { Context } from '../run.js';
-import { formatBytes, formatSeconds, type Terminal, table } from '../terminal.js';
+import { formatBytes, formatSeconds, table } from '../terminal.js';
 
-export function addEstimate(lmq: Command, { terminal }: Context): void {
+export function addEstimate(lmq: Command, cli: Context): void {
   const command = lmq
     .command('estimate <model>')
     .description('size, time and memory of quantizing, before any work; takes the options of quantize');
@@ -19,8 +18,7 @@ export function addEstimate(lmq: Command, { terminal }: Context): void {
     const recipe = await readRecipe(flags);
     const model = await openModel(name);
     try {
-      const calibration = await recipeCalibration(model, recipe, flags.calibration);
-      await printEstimate(terminal, model, recipe, await makeBackend(flags.backend), calibration);
+      await printEstimate(cli, model, recipe, flags);
     } finally {
       await model.close();
     }
@@ -28,14 +26,11 @@ export function addEstimate(lmq: Command, { terminal }: Context): void {
 }
 
 /** Estimates and prints; also what `quantize --dry-run` does. */
-export async function printEstimate(
-  terminal: Terminal,
-  model: OpenModel,
-  recipe: Recipe,
-  backend: Backend,
-  calibration: readonly ArrayLike<number>[] = [],
-): Promise<void> {
-  const e = await estimateModel(model, recipe, backend, calibration);
+export async function printEstimate(cli: Context, model: OpenModel, recipe: Recipe, flags: RecipeFlags): Promise<void> {
+  const { terminal } = cli;
+  const source = await calibrationOf(model, [recipe], flags, cli);
+  const oneThread = await makeBackend(flags.backend === 'js' ? flags : { ...flags, threads: 1 }, cli);
+  const e = await estimateModel(model, recipe, oneThread, { ...source, threads: threadsOf(flags) });
   if (terminal.json) return terminal.result(e);
   terminal.out(
     table(

@@ -9,11 +9,11 @@ import { openModel, readJson } from '@lmq/pipeline/node';
 import { type Activations, LmqError } from '@lmq/tensor';
 import type { Command } from 'commander';
 import { evaluationTokens } from '../calibration.js';
-import { addActivations, addBackend, integer, makeBackend, number } from '../options.js';
+import { addActivations, addBackend, type BackendFlags, integer, makeBackend, number } from '../options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds } from '../terminal.js';
 
-interface Flags {
+interface Flags extends BackendFlags {
   text?: string;
   context?: number;
   windows?: number;
@@ -23,7 +23,6 @@ interface Flags {
   maxPerplexity?: number;
   maxKl?: number;
   activations: Activations;
-  backend: string;
 }
 
 /** One evaluated model, as `--json` prints it. */
@@ -42,7 +41,8 @@ export interface EvalRow {
 
 export const DEFAULT_CONTEXT = 512;
 
-export function addEval(lmq: Command, { terminal, signal }: Context): void {
+export function addEval(lmq: Command, cli: Context): void {
+  const { terminal, signal } = cli;
   const command = lmq
     .command('eval <model>')
     .description('perplexity on a text; with --against, KL divergence and top-1 agreement')
@@ -65,7 +65,7 @@ export function addEval(lmq: Command, { terminal, signal }: Context): void {
       for (const w of opened.warnings) terminal.say(`warning: ${w}`);
       const tokens = await evaluationTokens(opened, flags.text);
       const documents = flags.passkey ? await readDocuments(flags.passkey) : undefined;
-      const backend = await makeBackend(flags.backend);
+      const backend = await makeBackend(flags, cli);
       const { checkpoint, architecture, tokenizer } = opened;
       const shared = { backend, signal, onProgress: terminal.progress };
       const load = (m: typeof opened, activations?: Activations) =>

@@ -6,10 +6,10 @@ import { generate, loadModel, type Tokenizer } from '@lmq/model';
 import { openModel } from '@lmq/pipeline/node';
 import { type Activations, LmqError } from '@lmq/tensor';
 import type { Command } from 'commander';
-import { addActivations, addBackend, integer, makeBackend, number } from '../options.js';
+import { addActivations, addBackend, type BackendFlags, integer, makeBackend, number } from '../options.js';
 import type { Context } from '../run.js';
 
-interface Flags {
+interface Flags extends BackendFlags {
   prompt: string;
   maxTokens: number;
   temperature: number;
@@ -19,10 +19,10 @@ interface Flags {
   bos: boolean;
   chat?: boolean;
   activations: Activations;
-  backend: string;
 }
 
-export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
+export function addGenerate(lmq: Command, cli: Context): void {
+  const { terminal, signal } = cli;
   const command = lmq
     .command('generate <model>')
     .description('continue a prompt')
@@ -49,7 +49,7 @@ export function addGenerate(lmq: Command, { terminal, signal }: Context): void {
         activations: flags.activations,
         checkpoint,
         architecture,
-        backend: await makeBackend(flags.backend),
+        backend: await makeBackend(flags, cli),
         signal,
         onProgress: terminal.progress,
       });

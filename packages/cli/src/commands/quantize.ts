@@ -5,7 +5,7 @@
 import { openModel, quantizeModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
 import { makeBackend } from '../options.js';
-import { addRecipeOptions, type RecipeFlags, readRecipe, recipeCalibration } from '../recipe-options.js';
+import { addRecipeOptions, calibrationOf, type RecipeFlags, readRecipe } from '../recipe-options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds, table } from '../terminal.js';
 import { printEstimate } from './estimate.js';
@@ -17,7 +17,8 @@ interface Flags extends RecipeFlags {
   dryRun?: boolean;
 }
 
-export function addQuantize(lmq: Command, { terminal, signal }: Context): void {
+export function addQuantize(lmq: Command, cli: Context): void {
+  const { terminal, signal } = cli;
   const command = lmq
     .command('quantize <model>')
     .description('quantize a model into an lmq folder or a GGUF file')
@@ -30,16 +31,16 @@ export function addQuantize(lmq: Command, { terminal, signal }: Context): void {
     const model = await openModel(name);
     try {
       for (const w of model.warnings) terminal.say(`warning: ${w}`);
-      const backend = await makeBackend(flags.backend);
-      const calibration = await recipeCalibration(model, recipe, flags.calibration);
-      if (flags.dryRun) return await printEstimate(terminal, model, recipe, backend, calibration);
+      if (flags.dryRun) return await printEstimate(cli, model, recipe, flags);
+      const backend = await makeBackend(flags, cli);
+      const source = await calibrationOf(model, [recipe], flags, cli);
       const report = await quantizeModel(model, {
         backend,
         recipe,
         output: flags.output,
         force: flags.force,
         restart: flags.restart,
-        calibration,
+        ...source,
         signal,
         onProgress: terminal.progress,
       });

@@ -1,20 +1,20 @@
 /**
- * Activations in files, one per block: they spill out of memory by lying in the page cache while there is room, and outlive the process, so
+ * Activations in files, one per block and stream: they spill out of memory by lying in the page cache while there is room, and outlive the process, so
  * that interrupted work goes on at the last finished block.
  * @module
  */
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LmqError } from '@lmq/tensor';
-import type { ActivationStore, MakeStore } from '../activations.js';
+import type { ActivationStore, MakeStore, Stream } from '../activations.js';
 import { exists } from './open-model.js';
 
-const pathOf = (folder: string, layer: number) => join(folder, `inputs-${layer}.f32`);
+const pathOf = (folder: string, layer: number, stream: Stream) => join(folder, `${stream}-${layer}.f32`);
 
 /** Stores under `folder`. A file has its final name only once it is whole and on the disk. */
 export function fileStores(folder: string): MakeStore {
-  return async (layer, sizes) => {
-    const path = pathOf(folder, layer);
+  return async (layer, sizes, stream) => {
+    const path = pathOf(folder, layer, stream);
     const partial = `${path}.partial`;
     const file = await open(partial, 'w+');
     const store = over(file, sizes, [path, partial]);
@@ -28,9 +28,14 @@ export function fileStores(folder: string): MakeStore {
   };
 }
 
-/** The inputs of block `layer` that an earlier run left, or undefined. */
-export async function openActivations(folder: string, layer: number, sizes: readonly number[]): Promise<ActivationStore | undefined> {
-  const path = pathOf(folder, layer);
+/** The activations before block `layer` that an earlier run left, or undefined. */
+export async function openActivations(
+  folder: string,
+  layer: number,
+  sizes: readonly number[],
+  stream: Stream,
+): Promise<ActivationStore | undefined> {
+  const path = pathOf(folder, layer, stream);
   if (!(await exists(path))) return undefined;
   const file = await open(path, 'r');
   return over(file, sizes, [path]);

@@ -6,9 +6,11 @@ import { basename, resolve } from 'node:path';
 import type { Backend } from '@lmq/tensor';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds, measureRates } from '../estimate.js';
-import { planSites } from '../plan.js';
+import { isAsymmetric, planSites } from '../plan.js';
+import { checkStatistics } from '../statistics.js';
 import { ggufBytesOf, planGguf } from './export-gguf.js';
 import type { OpenModel } from './open-model.js';
+import type { QuantizeModelOpts } from './quantize-model.js';
 
 export interface Estimate {
   /** Of all tensors in the output; exact. */
@@ -17,7 +19,7 @@ export interface Estimate {
   bitsPerWeight: number;
   /** Of the working folder while the work goes on. */
   workBytes: number;
-  /** Processor seconds on this machine, as busy as it is now. */
+  /** Processor seconds of all threads on this machine. */
   seconds: number;
   /** Resident memory at the peak, at most. */
   peakRss: number;
@@ -25,24 +27,43 @@ export interface Estimate {
 }
 
 /** What the process grows by that no array accounts for: compiled code, the garbage collector's young generation, buffers waiting to be freed. */
-const RUNTIME_BYTES = { calibrates: 72e6, rounds: 32e6 };
+const RUNTIME_BYTES = { rtn: 32e6, gptq: 78e6, gptaq: 98e6 };
+
+/** A worker thread: its own JavaScript engine. */
+const THREAD_BYTES = 10e6;
 
 /** Headroom for arrays that wait for the garbage collector. */
 const SLACK = 1.15;
 
+/** Of all threads of this process. */
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration' | 'statistics'> {
+  /** Threads of the run. Default: those of the backend. */
+  threads?: number;
+}
+
 /**
  * Estimates a run of `quantizeModel`. Reads headers only.
- * @throws LmqError what `planSites` throws, so that it also serves as a check of the recipe
+ * @param backend of one thread: on the small matrices that it is measured with, threads would wait for each other most of the time
+ * @throws LmqError what `planSites` and `checkStatistics` throw, so that it also serves as a check of the recipe
  */
 export async function estimateModel(
   model: OpenModel,
   recipe: Recipe,
   backend: Backend,
-  windows: readonly ArrayLike<number>[],
+  { calibration = [], statistics, threads = backend.threads }: EstimateModelOpts = {},
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
   const planned = planSites(checkpoint, a, recipe);
-  const sizes = { tokens: windows.reduce((n, w) => n + w.length, 0), longest: windows.reduce((n, w) => Math.max(n, w.length), 0) };
+  if (statistics) checkStatistics(statistics, planned);
+  const solves = planned.some((p) => p.stage.method !== 'rtn');
+  const asymmetric = planned.some((p) => isAsymmetric(p.stage));
+  const lengths = calibration.map((w) => w.length);
+  const windows = solves && !statistics ? { tokens: lengths.reduce((a, b) => a + b, 0), longest: Math.max(0, ...lengths) } : null;
   const tensorBytes = new Map([...checkpoint.tensors.values()].map((t) => [t.name, t.bytes]));
   const quantized = new Map(planned.map((p) => [p.site.tensor, affineBytes(p.out, p.in, p.stage)]));
   let outputBytes = 0;
@@ -57,19 +78,20 @@ export async function estimateModel(
   }
   const weights = planned.reduce((n, p) => n + p.out * p.in, 0);
   const codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
-  const calibrates = planned.some((p) => p.stage.method !== 'rtn');
   const before = process.memoryUsage().rss;
-  const { user, system } = process.cpuUsage(); // a run spends the same to get here
-  const start = { step: 'start and open the model', seconds: (user + system) / 1e6 };
-  const work = estimateSeconds(a, planned, sizes, await measureRates(backend), outputBytes);
-  const steps = [start, ...work];
+  const measured = await measureRates(backend, cpuMs);
+  const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds }; // a run spends the same
+  const steps = [start, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
   return {
     outputBytes,
     bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
-    workBytes: codeBytes + (calibrates ? 2 * sizes.tokens * a.hidden * 4 : 0),
+    workBytes: codeBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0),
     seconds: steps.reduce((n, s) => n + s.seconds, 0),
     peakRss: Math.round(
-      before + (calibrates ? RUNTIME_BYTES.calibrates : RUNTIME_BYTES.rounds) + SLACK * estimateMemory(a, planned, sizes, tensorBytes),
+      before +
+        (threads - backend.threads) * THREAD_BYTES +
+        RUNTIME_BYTES[asymmetric ? 'gptaq' : solves ? 'gptq' : 'rtn'] +
+        SLACK * estimateMemory(a, planned, windows, tensorBytes),
     ),
     steps,
   };

@@ -27,8 +27,8 @@ export interface OpenModel {
   close(): Promise<void>;
 }
 
-/** Larger JSON files than this are not model configurations. */
-const MAX_JSON_BYTES = 64e6;
+/** Larger files than this are no configuration, tokenizer or template. */
+const MAX_TEXT_BYTES = 64e6;
 
 /**
  * Opens a model by name or path. Headers are read and checked; weights are not.
@@ -79,31 +79,36 @@ async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
     await readJson(path),
     await optional('tokenizer_config.json'),
     await optional('generation_config.json'),
-    (await exists(template)) ? await readFile(template, 'utf8') : undefined,
+    (await exists(template)) ? await readText(template, '') : undefined,
   );
 }
 
 /** Parses a JSON file. */
 export async function readJson(path: string, hint = ''): Promise<unknown> {
-  let text: string;
-  try {
-    const { size } = await stat(path);
-    if (size > MAX_JSON_BYTES)
-      throw new LmqError('file/limit', 'the JSON file is too large', {
-        file: path,
-        expected: `at most ${MAX_JSON_BYTES} bytes`,
-        found: size,
-      });
-    text = await readFile(path, 'utf8');
-  } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new LmqError('file/missing', 'the file does not exist', { file: path, hint, cause: e });
-    throw e;
-  }
+  const text = await readText(path, hint);
   try {
     return JSON.parse(text);
   } catch (e) {
     throw new LmqError('file/format', 'the file is not JSON', { file: path, found: (e as Error).message, cause: e });
+  }
+}
+
+/** A text that comes with a model. */
+async function readText(path: string, hint: string): Promise<string> {
+  try {
+    const info = await stat(path);
+    if (!info.isFile()) throw new LmqError('file/format', 'this is not a regular file', { file: path }); // reading a pipe may never end
+    if (info.size > MAX_TEXT_BYTES)
+      throw new LmqError('file/limit', 'the file is too large', {
+        file: path,
+        expected: `at most ${MAX_TEXT_BYTES} bytes`,
+        found: info.size,
+      });
+    return await readFile(path, 'utf8');
+  } catch (e) {
+    if ((e as NodeJS.ErrnoException).code === 'ENOENT')
+      throw new LmqError('file/missing', 'the file does not exist', { file: path, hint, cause: e });
+    throw e;
   }
 }
 

@@ -4,75 +4,46 @@
  *
  *     .<output>.lmq-work/
  *       fingerprint.json          what decides the result
- *       block-<i>.safetensors     quantized weights of block i
- *       block-<i>.json            its manifest and reports; written last: block i is finished
+ *       block-<i>.safetensors     tensors of block i: its quantized weights, or its statistics
+ *       block-<i>.json            facts about them; written last: block i is finished
  *       inputs-<i>.f32            activations before block i; only those of the next block
+ *       float-<i>.f32             the same in the float model, for GPTAQ
  *       lock                      process id of the run at work
  * @module
  */
-import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { type Checkpoint, lmqManifest, openLmq, openSafetensors, toLmqTensors, writeSafetensors } from '@lmq/checkpoints';
+import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '@lmq/checkpoints';
 import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
-import { LmqError } from '@lmq/tensor';
-import type { LayerReport, Recipe } from '../api.js';
-import type { BlockResult } from '../quantize-blocks.js';
-import { exists, type OpenModel, readJson } from './open-model.js';
-
-/** Everything that decides the bytes of the result, as strings to compare and to name. */
-export type Fingerprint = Record<string, string>;
+import { isLmqError, LmqError } from '@lmq/tensor';
+import { openActivations } from './activation-files.js';
+import type { Fingerprint } from './fingerprint.js';
+import { exists, readJson } from './open-model.js';
 
 /** A block that an earlier run, or this one, has finished. */
-export interface FinishedBlock {
+export interface FinishedBlock<Facts> {
   layer: number;
-  weights: Checkpoint;
-  layers: LayerReport[];
+  file: SafetensorsFile;
+  facts: Facts;
 }
 
-export interface WorkFolder {
+export interface WorkFolder<Facts> {
   readonly path: string;
   /** Blocks finished so far, in order. */
-  readonly finished: readonly FinishedBlock[];
+  readonly finished: readonly FinishedBlock<Facts>[];
   /** Records a block; once it returns, the block survives a crash. */
-  commit(block: BlockResult): Promise<void>;
+  commit(layer: number, tensors: readonly TensorToWrite[], facts: Facts): Promise<void>;
   /** Closes the parts; the folder stays for the next run. */
   close(): Promise<void>;
   /** Closes the parts and removes the folder. */
   remove(): Promise<void>;
 }
 
-/** Changes whenever results may change for the same recipe. */
-const RESULT_VERSION = '1';
-
-/** What decides the result of running a recipe on a model. */
-export async function fingerprintOf(
-  model: OpenModel,
-  recipe: Recipe,
-  variant: string,
-  calibration: readonly ArrayLike<number>[],
-): Promise<Fingerprint> {
-  const files = [...new Set([...model.checkpoint.tensors.values()].map((t) => t.file))].sort();
-  const sizes = await Promise.all(
-    files.map(async (f) => {
-      const { size, mtimeMs } = await stat(f);
-      return [basename(f), size, mtimeMs];
-    }),
-  );
-  const ids = createHash('sha256');
-  for (const w of calibration) ids.update(`${Array.from(w).join(' ')}\n`);
-  return {
-    'lmq results': RESULT_VERSION,
-    arithmetic: variant,
-    recipe: JSON.stringify({ stages: recipe.stages, overrides: recipe.overrides }),
-    'weight files': JSON.stringify(sizes),
-    tensors: digest(JSON.stringify([...model.checkpoint.tensors.values()].map(({ file: _, ...t }) => t))),
-    architecture: digest(JSON.stringify(model.architecture)),
-    'calibration text': ids.digest('hex'),
-  };
+export interface WorkOpts {
+  fingerprint: Fingerprint;
+  /** Throw away what an earlier run has left. Default false. */
+  restart?: boolean;
 }
-
-const digest = (text: string) => createHash('sha256').update(text).digest('hex');
 
 /** Where the working folder of an output lies. */
 export function workPath(output: string): string {
@@ -80,11 +51,43 @@ export function workPath(output: string): string {
 }
 
 /**
+ * Does work with the working folder of `output`, which is removed when the work is done.
+ * @throws LmqError what `openWorkFolder` and `work` throw
+ */
+export async function withWorkFolder<Facts, T>(
+  output: string,
+  opts: WorkOpts,
+  work: (folder: WorkFolder<Facts>) => Promise<T>,
+): Promise<T> {
+  const folder = await openWorkFolder<Facts>(output, opts);
+  try {
+    const result = await work(folder);
+    await folder.remove();
+    return result;
+  } catch (e) {
+    // Kept after an interruption or trouble with files; a model that cannot be quantized will not become better by trying again.
+    const hopeless = isLmqError(e) && !/^(file|backend)\//.test(e.code);
+    if (folder.finished.length && !hopeless) await folder.close();
+    else await folder.remove();
+    throw e;
+  }
+}
+
+/** The block to go on at, the first that is not finished, and its inputs where they are there; undefined at the beginning. */
+export async function resumePoint({ path, finished }: WorkFolder<unknown>, sizes: readonly number[]) {
+  const last = finished.at(-1);
+  if (!last) return undefined;
+  const layer = last.layer + 1;
+  const inputs = await openActivations(path, layer, sizes, 'inputs');
+  const float = await openActivations(path, layer, sizes, 'float');
+  return { layer, ...(inputs && { inputs }), ...(float && { float }) };
+}
+
+/**
  * Opens the working folder of an output, making it when there is none.
- * @param restart throw away what an earlier run has left
  * @throws LmqError `argument/option` when it belongs to other work, naming what differs; `file/exists` when another process is at it
  */
-export async function openWorkFolder(output: string, fingerprint: Fingerprint, restart: boolean): Promise<WorkFolder> {
+export async function openWorkFolder<Facts>(output: string, { fingerprint, restart = false }: WorkOpts): Promise<WorkFolder<Facts>> {
   const path = workPath(output);
   await refuseRunning(path);
   if (restart) await rm(path, { recursive: true, force: true });
@@ -95,32 +98,22 @@ export async function openWorkFolder(output: string, fingerprint: Fingerprint, r
   if (await exists(print)) compareFingerprints((await readJson(print)) as Fingerprint, fingerprint, path);
   else await writeText(print, JSON.stringify(fingerprint, null, 1));
 
-  const finished: FinishedBlock[] = [];
+  const finished: FinishedBlock<Facts>[] = [];
   const layers = (await readdir(path)).flatMap((f) => /^block-(\d+)\.json$/.exec(f)?.[1] ?? []).map(Number);
   for (const layer of layers.sort((a, b) => a - b)) finished.push(await openBlock(path, layer));
 
   const close = async () => {
-    for (const b of finished) await b.weights.close();
+    for (const b of finished) await b.file.close();
     finished.length = 0;
     await rm(join(path, 'lock'), { force: true });
   };
   return {
     path,
     finished,
-    async commit(block) {
-      const packed = [...block.weights].map(([name, t]) => [name, toLmqTensors(name, t)] as const);
-      await writeFileAtomic(
-        weightsPath(path, block.layer),
-        (sink) =>
-          writeSafetensors(
-            sink,
-            packed.flatMap(([, p]) => p.tensors),
-          ),
-        { force: true },
-      );
-      const manifest = lmqManifest(packed.map(([name, p]) => [name, p.entry]));
-      await writeText(join(path, `block-${block.layer}.json`), JSON.stringify({ manifest, layers: block.layers }));
-      finished.push(await openBlock(path, block.layer));
+    async commit(layer, tensors, facts) {
+      await writeFileAtomic(tensorsPath(path, layer), (sink) => writeSafetensors(sink, tensors), { force: true });
+      await writeText(join(path, `block-${layer}.json`), JSON.stringify(facts));
+      finished.push(await openBlock(path, layer));
     },
     close,
     async remove() {
@@ -130,11 +123,11 @@ export async function openWorkFolder(output: string, fingerprint: Fingerprint, r
   };
 }
 
-const weightsPath = (folder: string, layer: number) => join(folder, `block-${layer}.safetensors`);
+const tensorsPath = (folder: string, layer: number) => join(folder, `block-${layer}.safetensors`);
 
-async function openBlock(folder: string, layer: number): Promise<FinishedBlock> {
-  const { manifest, layers } = (await readJson(join(folder, `block-${layer}.json`))) as { manifest: string; layers: LayerReport[] };
-  return { layer, layers, weights: openLmq(manifest, await openSafetensors(await fileSource(weightsPath(folder, layer)))) };
+async function openBlock<Facts>(folder: string, layer: number): Promise<FinishedBlock<Facts>> {
+  const facts = (await readJson(join(folder, `block-${layer}.json`))) as Facts;
+  return { layer, facts, file: await openSafetensors(await fileSource(tensorsPath(folder, layer))) };
 }
 
 /** Writes a small file whole or not at all. */
@@ -146,7 +139,6 @@ function compareFingerprints(old: Fingerprint, now: Fingerprint, path: string): 
   for (const key of Object.keys({ ...now, ...old })) {
     if (old[key] === now[key]) continue;
     throw new LmqError('argument/option', `unfinished work is there, but for another ${key}`, {
-      op: 'quantize',
       file: path,
       expected: old[key],
       found: now[key],
@@ -162,7 +154,6 @@ async function refuseRunning(path: string): Promise<void> {
   const pid = Number(await readFile(lock, 'utf8'));
   if (!Number.isInteger(pid) || pid === process.pid || pid <= 0 || !isRunning(pid)) return;
   throw new LmqError('file/exists', 'another process is writing this output', {
-    op: 'quantize',
     file: path,
     found: `process ${pid}`,
     hint: 'Wait for it, or stop it.',

@@ -1,0 +1,55 @@
+/**
+ * `lmq calibrate`: what a sweep over bits needs of the calibration text, collected once.
+ * @module
+ */
+import { calibrateModel, openModel } from '@lmq/pipeline/node';
+import type { Command } from 'commander';
+import { calibrationWindows } from '../calibration.js';
+import { addBackend, addCalibrationOptions, type BackendFlags, makeBackend, recipeOf, type StageFlags } from '../options.js';
+import type { Context } from '../run.js';
+import { formatBytes, formatSeconds } from '../terminal.js';
+
+interface Flags extends BackendFlags, Pick<StageFlags, 'samples' | 'seqLen' | 'seed'> {
+  output: string;
+  calibration?: string;
+  force?: boolean;
+  restart?: boolean;
+}
+
+export function addCalibrate(lmq: Command, cli: Context): void {
+  const { terminal, signal } = cli;
+  const command = lmq
+    .command('calibrate <model>')
+    .description('save the statistics of the original model’s linear inputs, for quantize and compare --statistics')
+    .requiredOption('-o, --output <file>', 'safetensors file to write')
+    .option('--force', 'replace an existing output')
+    .option('--restart', 'throw away what an interrupted run has left, instead of going on from it');
+  addCalibrationOptions(command);
+  addBackend(command).action(async (name: string, flags: Flags) => {
+    const model = await openModel(name);
+    try {
+      for (const w of model.warnings) terminal.say(`warning: ${w}`);
+      const { calibration: spec } = recipeOf('none', undefined, flags, 'lmq');
+      const report = await calibrateModel(model, {
+        backend: await makeBackend(flags, cli),
+        calibration: await calibrationWindows(model, spec, flags.calibration),
+        output: flags.output,
+        force: flags.force,
+        restart: flags.restart,
+        signal,
+        onProgress: terminal.progress,
+      });
+      terminal.finish();
+      if (report.resumedBlocks) terminal.say(`went on after ${report.resumedBlocks} blocks that an interrupted run had finished`);
+      const { user, system } = process.cpuUsage();
+      const result = { ...report, cpuSeconds: (user + system) / 1e6, peakRss: process.resourceUsage().maxRSS * 1024 };
+      if (terminal.json) return terminal.result(result);
+      if (report.unreached.length) terminal.say(`no token reached ${report.unreached.join(', ')}`);
+      terminal.out(
+        `${report.output}: ${formatBytes(report.bytes)} · ${report.inputs} inputs · ${report.tokens} tokens · ${formatSeconds(report.seconds)} · peak memory ${formatBytes(result.peakRss)}\n`,
+      );
+    } finally {
+      await model.close();
+    }
+  });
+}

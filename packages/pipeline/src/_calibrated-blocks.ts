@@ -1,0 +1,133 @@
+/**
+ * The block loop of methods that calibrate on the model quantized so far.
+ * @module
+ */
+import { type Block, blockForward, loadBlock } from '@lmq/model';
+import { type CrossTerm, createCrossTerm, createHessian, type Hessian } from '@lmq/quant-core';
+import { floatPass } from './_float-inputs.js';
+import { startWindows, type WindowRun } from './_windows.js';
+import type { ActivationStore } from './activations.js';
+import { isAsymmetric, type PlannedSite } from './plan.js';
+import type { BlockResult, QuantizeBlocksOpts, QuantizeSites } from './quantize-blocks.js';
+
+/** Sets of linears of a block that true-sequential calibration handles one after another, by the end of their input's name. */
+const SEQUENTIAL_SETS = [/\.qkv$/, /\.o$/, /\.(mlp|moe)$/, /\.down$/];
+
+/** Activations before a block. At the first block both are one store. */
+interface Streams {
+  inputs: ActivationStore;
+  /** Of the float model; there when GPTAQ needs it. */
+  float?: ActivationStore;
+}
+
+/** What is summed up over the windows for one input. */
+interface Sums {
+  hessian: Hessian;
+  crossTerm?: CrossTerm;
+}
+
+/** Quantizes and yields every block up to the last that has something to quantize. */
+export async function* calibratedBlocks(
+  opts: QuantizeBlocksOpts,
+  planned: readonly PlannedSite[],
+  quantize: QuantizeSites,
+): AsyncGenerator<BlockResult> {
+  const { checkpoint, architecture, backend } = opts;
+  const lastLayer = Math.max(...planned.map((p) => p.site.layer));
+  const asymmetric = planned.some((p) => isAsymmetric(p.stage));
+  const run = startWindows(opts, 'quantize');
+  try {
+    const { layer: first = 0, float: left } = opts.resume ?? {};
+    const inputs = await run.begin(opts.resume);
+    let streams: Streams = { inputs, ...(asymmetric && { float: first ? run.adopt(left, first) : inputs }) };
+    for (let layer = first; layer <= lastLayer; layer++) {
+      const sets = setsOf(planned.filter((p) => p.site.layer === layer));
+      const block = await loadBlock(checkpoint, architecture, layer, backend);
+      let original = block; // until its first set is quantized
+      try {
+        if (asymmetric && sets.length > 1) original = await loadBlock(checkpoint, architecture, layer, backend);
+        const result: BlockResult = { layer, weights: new Map(), layers: [] };
+        const float = asymmetric && layer < lastLayer ? await run.makeStore(layer + 1, 'float') : undefined;
+        for (const [i, set] of sets.entries()) {
+          const sums = new Map<string, Sums>();
+          try {
+            for (const p of set) addSums(sums, p, opts);
+            await observe(run, streams, block, original, sums, i === 0 ? float : undefined);
+            await quantize(result, block, set, (input) => sums.get(input));
+          } finally {
+            for (const { hessian, crossTerm } of sums.values()) {
+              hessian.dispose();
+              crossTerm?.dispose();
+            }
+          }
+        }
+        const before = new Set<ActivationStore>(Object.values(streams));
+        if (layer < lastLayer) {
+          const inputs = await run.makeStore(layer + 1);
+          await run.advance(`run block ${layer}`, block, streams.inputs, inputs);
+          streams = { inputs, ...(float && { float }) };
+        }
+        yield result;
+        for (const store of before) await run.remove(store);
+      } finally {
+        block.dispose();
+        if (original !== block) original.dispose();
+      }
+    }
+  } finally {
+    await run.end();
+  }
+}
+
+/** With true-sequential calibration, the sets of a block in the order of its data flow; otherwise all at once. Never no set. */
+function setsOf(sites: PlannedSite[]): PlannedSite[][] {
+  if (!sites.some((s) => s.stage.trueSequential)) return [sites];
+  return SEQUENTIAL_SETS.map((end) => sites.filter((s) => end.test(s.site.input))).filter((set) => set.length);
+}
+
+function addSums(sums: Map<string, Sums>, { site, stage, in: width }: PlannedSite, { backend }: QuantizeBlocksOpts): void {
+  let own = sums.get(site.input);
+  if (!own) {
+    own = { hessian: createHessian(backend, width) };
+    sums.set(site.input, own);
+  }
+  if (isAsymmetric(stage)) own.crossTerm ??= createCrossTerm(backend, width);
+}
+
+/**
+ * Runs every window through a block to fill the sums, and first, where the sums or `out` need it, through the float block.
+ * @param out takes what comes out of the float block
+ */
+async function observe(
+  run: WindowRun,
+  streams: Streams,
+  block: Block,
+  original: Block,
+  sums: ReadonlyMap<string, Sums>,
+  out: ActivationStore | undefined,
+): Promise<void> {
+  const wanted = new Set([...sums].flatMap(([input, { crossTerm }]) => (crossTerm ? input : [])));
+  const runsFloat = streams.float && (wanted.size > 0 || out);
+  if (!sums.size && !runsFloat) return;
+  await run.eachWindow(`calibrate block ${block.layer}`, async (s, i) => {
+    const float = runsFloat ? await floatPass(s, original, await run.upload(s, streams.float!, i), run.context, wanted) : undefined;
+    if (float && out) await out.put(i, (await s.read(float.output)).data);
+    if (!sums.size) return;
+    await blockForward(s, block, await run.upload(s, streams.inputs, i), {
+      ...run.context,
+      onRoutes: (_, top) => float?.route(top),
+      tap: (input, x) => {
+        const { hessian, crossTerm } = sums.get(input) ?? {};
+        hessian?.add(x);
+        if (!crossTerm || !float) return;
+        const own = s.backend.scope();
+        try {
+          crossTerm.add(float.of(own, input), x);
+        } finally {
+          own.dispose();
+        }
+      },
+    });
+  });
+  if (out) await run.finish(out);
+}

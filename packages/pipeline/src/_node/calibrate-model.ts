@@ -1,0 +1,127 @@
+/**
+ * Collects the statistics of a model into a file. Each finished block goes to a working folder beside the output, so that memory holds one
+ * block and an interrupted run goes on where it stopped; the file appears under its name only whole.
+ * @module
+ */
+import { writeSafetensors } from '@lmq/checkpoints';
+import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
+import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { calibrateBlocks } from '../calibrate-blocks.js';
+import {
+  describeArchitecture,
+  openStatistics,
+  type SavedInput,
+  type Statistics,
+  type StatisticsOrigin,
+  savedInput,
+  toStatistics,
+} from '../statistics.js';
+import { fileStores } from './activation-files.js';
+import { checkOutput } from './check-output.js';
+import { fingerprintOf, modelDigest, windowsDigest } from './fingerprint.js';
+import type { OpenModel } from './open-model.js';
+import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
+
+export interface CalibrateModelOpts extends LongCallOpts {
+  backend: Backend;
+  /** File to write. */
+  output: string;
+  /** Token windows to calibrate on. */
+  calibration: ArrayLike<number>[];
+  /** Replace an existing output. Default false. */
+  force?: boolean;
+  /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
+  restart?: boolean;
+}
+
+export interface CalibrateModelReport {
+  output: string;
+  variant: string;
+  /** Linear inputs whose sums were saved. */
+  inputs: number;
+  /** Of the calibration text. */
+  tokens: number;
+  /** Size of the file. */
+  bytes: number;
+  /** Of this run. */
+  seconds: number;
+  /** Blocks taken over from an interrupted run. */
+  resumedBlocks: number;
+  /** Inputs that no token reached: experts that the text did not need. */
+  unreached: string[];
+}
+
+type InputFacts = Omit<SavedInput, 'bytes'>;
+
+/**
+ * Runs the calibration windows through the original model and saves the Hessian sum of every linear input.
+ * @throws LmqError `file/exists` when the output is there and `force` is not set, before any work; what `calibrateBlocks` throws
+ */
+export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts): Promise<CalibrateModelReport> {
+  const start = Date.now();
+  const { backend, calibration, signal, restart, force = false } = opts;
+  const { checkpoint, architecture } = model;
+  const output = await checkOutput(opts.output, 'file', force, 'calibrate');
+  const origin: StatisticsOrigin = {
+    model: await modelDigest(model),
+    architecture: describeArchitecture(architecture),
+    calibration: windowsDigest(calibration),
+    arithmetic: backend.variant,
+  };
+  const fingerprint = { ...(await fingerprintOf(model, backend.variant)), work: 'calibrate', 'calibration text': origin.calibration };
+  return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<InputFacts[]>) => {
+    const resumedBlocks = work.finished.length;
+    const sizes = calibration.map((w) => w.length * architecture.hidden);
+    const resume = await resumePoint(work, sizes);
+    for await (const block of calibrateBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume })) {
+      const saved = [...block.hessians].map(([input, h]) => savedInput(input, h));
+      await work.commit(
+        block.layer,
+        toStatistics(origin, saved).tensors,
+        saved.map(({ bytes: _, ...facts }) => facts),
+      );
+    }
+    const all = work.finished.flatMap(({ file, facts }) => facts.map((f) => ({ ...f, bytes: () => file.readBytes(f.input) })));
+    const { tensors, metadata } = toStatistics(origin, all);
+    let bytes = 0;
+    await writeFileAtomic(output, async (sink) => (bytes = await writeSafetensors(sink, tensors, metadata)), { force, signal });
+    return {
+      output: opts.output,
+      variant: backend.variant,
+      inputs: all.length,
+      tokens: calibration.reduce((n, w) => n + w.length, 0),
+      bytes,
+      seconds: (Date.now() - start) / 1000,
+      resumedBlocks,
+      unreached: all.flatMap((i) => (i.tokens ? [] : i.input)),
+    };
+  });
+}
+
+/**
+ * Opens statistics of `model`. The caller closes them.
+ * @throws LmqError `argument/value` for statistics of another model, naming what differs; what `openStatistics` throws
+ */
+export async function openStatisticsFile(path: string, model: OpenModel): Promise<Statistics> {
+  const source = await fileSource(path);
+  try {
+    const statistics = await openStatistics(source);
+    const { origin } = statistics;
+    const differ = (what: string, expected: string, found: string) => {
+      if (expected === found) return;
+      throw new LmqError('argument/value', `the statistics are of another ${what}`, {
+        op: 'statistics',
+        file: path,
+        expected,
+        found,
+        hint: 'Calibrate this model: lmq calibrate.',
+      });
+    };
+    differ('architecture', describeArchitecture(model.architecture), origin.architecture);
+    differ('model', await modelDigest(model), origin.model);
+    return statistics;
+  } catch (e) {
+    await source.close();
+    throw e;
+  }
+}
