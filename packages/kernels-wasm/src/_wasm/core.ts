@@ -43,7 +43,7 @@ const EDGE_BYTES = 6 * 8 * 4;
 export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, join }: Omit<Threads, 'dispose'>): Core {
   const take = (floats: number) => memory.allocate(4 * floats, false).address;
   const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows() };
-  const strips = count === 1 ? 1 : Math.min(16, 2 * count);
+  const strips = count === 1 ? 1 : 8;
   return {
     wasm,
     memory,

@@ -99,7 +99,7 @@ export function product(
 /** Columns of B that one call takes: all, unless more calls are needed to keep the threads busy. A multiple of 32. */
 function partOf({ count, strips }: Core, nc: number, blocks: number): number {
   if (count === 1) return nc;
-  const parts = Math.min(16, Math.ceil((4 * count) / Math.min(blocks, strips)));
+  const parts = Math.min(16, Math.ceil((16 * count) / Math.min(blocks, strips))); // the last call of a phase is waited for: calls are short
   return 32 * Math.max(1, Math.ceil(nc / parts / 32));
 }
 
