@@ -89,11 +89,13 @@ export function addStageOptions(c: Command): Command {
     .addOption(new Option('--scale-format <format>', 'stored format of the scales (default: fp16)').choices(['fp16', 'bf16', 'fp32']))
     .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
     .option('--group-aware', 'gptq: the same within and among groups, which stay in order')
-    .option('--static-groups', 'gptq: find all scales before quantizing')
+    .addOption(new Option('--static-groups [ordered]', 'gptq: find all scales first; ordered: of groups in act-order').choices(['ordered']))
     .option('--true-sequential', 'gptq: calibrate the sets of linears of a block one after another')
     .option('--damp-percent <x>', 'gptq: damping (default: 0.01)', number)
+    .option('--damp-increment <x>', 'gptq: more damping while the Hessian cannot be factored (default: 0.01)', number)
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
     .option('--gptaq [share]', 'gptq: aim at the outputs of the float model; how much of the difference to make up for (0.25)', number)
+    .option('--foem [beta]', 'gptq: take back a part of what the sweep has added to each weight (0.2); not with --gptaq', number)
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
 
@@ -141,8 +143,10 @@ const STAGE_FLAGS = [
   'staticGroups',
   'trueSequential',
   'dampPercent',
+  'dampIncrement',
   'blockSize',
   'gptaq',
+  'foem',
   'referenceCompat',
 ] as const;
 

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, openSync, readFileSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
 import { fileSource, writeShards } from '@lmq/checkpoints/node';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -9,6 +10,7 @@ import { editJson, listing, lmq, nanoCopy, scratch } from './_lmq.js';
 
 const dir = scratch();
 const out = join(dir, 'out');
+const validation = fileURLToPath(new URL('../../nano/data/validation.txt', import.meta.url));
 const quantize = (model: string, ...args: string[]) =>
   lmq(['quantize', model, '-o', join(out, 'result'), '--method', 'rtn', '--json', '--quiet', ...args]);
 
@@ -69,7 +71,7 @@ describe('bad input', () => {
     const model = nanoCopy(dir, 'pipe');
     rmSync(join(model, 'config.json'));
     execFileSync('mkfifo', [join(model, 'config.json')]);
-    await expectFailure(quantize(model), 3, 'file/format', ['config.json', 'not a regular file']);
+    await expectFailure(quantize(model), 1, 'file/io', ['config.json', 'not a regular file']);
   });
 
   it('unknown architecture', async () => {
@@ -90,6 +92,39 @@ describe('bad input', () => {
     await expectFailure(quantize(model), 3, 'argument/value', [name, 'NaN']);
     const seen = (await lmq(['inspect', model, '--values', '--json', '--quiet'])).json() as unknown as { warnings: string[] };
     expect(seen.warnings.join()).toContain(`${name}: 1 values are NaN`);
+  });
+
+  it('NaN weights, with another policy: said once for each tensor, in the result too', async () => {
+    const model = nanoCopy(dir, 'nan-allowed');
+    const file = join(model, 'model.safetensors');
+    const name = 'model.layers.2.mlp.up_proj.weight';
+    writeSync(openSync(file, 'r+'), new Uint8Array([0xc0, 0x7f]), 0, 2, dataOffset(file, name) + 20);
+    const nonFinite = [{ tensor: name, file, count: 1 }];
+    const zero = async (command: string, ...args: string[]) => {
+      const r = await lmq([command, model, '--json', '--non-finite', 'zero', ...args]);
+      expect(r.code).toBe(0);
+      expect(r.stderr.match(/warning: .*up_proj.*1 values that are NaN or infinite; zeros stand for them/g)).toHaveLength(1);
+      return r.json() as unknown as Record<string, unknown>;
+    };
+    expect(await zero('quantize', '-o', join(out, 'result'), '--method', 'rtn')).toMatchObject({ nonFinite });
+    const evaluated = await zero('eval', '--windows', '1', '--text', validation);
+    expect(evaluated).toMatchObject({ nonFinite, perplexity: expect.any(Number) });
+    expect(await zero('generate', '--prompt', 'It was', '-n', '2')).toMatchObject({ nonFinite });
+    const rows = await zero('compare', '--methods', 'rtn', '--windows', '1', '--text', validation);
+    expect(rows).toMatchObject([{ nonFinite, perplexity: evaluated.perplexity }, { method: 'rtn' }]);
+    const text = ['--windows', '1', '--text', validation];
+    rmSync(join(out, 'result'), { recursive: true });
+    const refused = [
+      ['eval', model, ...text],
+      ['generate', model, '--prompt', 'It was'],
+      ['compare', model, '--methods', 'rtn', ...text],
+    ];
+    for (const args of refused) await expectFailure(lmq([...args, '--json', '--quiet']), 3, 'argument/value', [name, 'NaN']);
+    const warned = await lmq(['eval', model, ...text, '--json', '--non-finite', 'warn']);
+    expect(warned.code).toBe(3); // every token meets this one
+    expect(warned.stderr).toMatch(/up_proj.*they are used as they are/);
+    expect(warned.json().error?.message).toContain('not finite');
+    await expectFailure(quantize(model, '--non-finite', 'ignore'), 2, 'argument/option', ['error, warn, zero']);
   });
 
   it('group size that does not divide', () =>
@@ -165,6 +200,10 @@ describe('bad input', () => {
     await expectFailure(quantize('lmq-nano', '--backend', 'js', '--threads', '2'), 2, 'argument/option', ['--threads', '--backend js']);
     await expectFailure(quantize('lmq-nano', '--clip', 'clip'), 2, 'argument/option', ['minmax, mse, percentile, kl']);
     await expectFailure(quantize('lmq-nano', '--gptaq', '1.5'), 2, 'argument/option', ['gptaq', '1.5']);
+    await expectFailure(quantize('lmq-nano', '--static-groups', 'sorted'), 2, 'argument/option', ['ordered']);
+    const gptq = (...flags: string[]) => quantize('lmq-nano', '--method', 'gptq', '--samples', '1', ...flags);
+    await expectFailure(gptq('--foem', '--gptaq'), 2, 'argument/option', ['gptaq and foem exclude each other']);
+    await expectFailure(gptq('--static-groups', 'ordered'), 2, 'argument/option', ['needs actOrder']);
   });
 
   it('usage', async () => {

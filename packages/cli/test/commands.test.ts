@@ -116,6 +116,22 @@ describe('quantize, eval and generate', () => {
     expect(new Set(last).size).toBe(3);
   });
 
+  it('the other options of GPTQ reach the recipe that the folder keeps', async () => {
+    const stageOf = async (name: string, ...flags: string[]) => {
+      await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '3', '--group-size', '64', '--samples', '1', ...flags);
+      return JSON.parse(readFileSync(join(path(name), 'lmq.json'), 'utf8')).info.recipe.stages[0];
+    };
+    const defaults = { dampIncrement: 0.01, foem: false, staticGroups: false };
+    expect(await stageOf('stage-defaults')).toMatchObject(defaults);
+    expect(await stageOf('stage-foem', '--foem', '--static-groups', '--damp-increment', '0.05')).toMatchObject({
+      dampIncrement: 0.05,
+      foem: true,
+      staticGroups: true,
+    });
+    const ordered = ['--foem', '0.5', '--act-order', '--static-groups', 'ordered'];
+    expect(await stageOf('stage-ordered', ...ordered)).toMatchObject({ ...defaults, foem: 0.5, actOrder: true, staticGroups: 'ordered' });
+  });
+
   it('ranges by mean squared error', async () => {
     const errorOf = async (name: string, ...flags: string[]) => {
       const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--method', 'rtn', '--bits', '3', ...flags);

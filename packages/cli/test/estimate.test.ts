@@ -20,6 +20,7 @@ describe('estimate', () => {
   it.each([
     ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '8']],
     ['lmq-nano', ['--bits', '3', '--group-size', '32', '--act-order', '--samples', '4']],
+    ['lmq-nano', ['--bits', '3', '--group-size', '32', '--act-order', '--static-groups', 'ordered', '--foem', '--samples', '4']],
     ['lmq-nano', ['--method', 'rtn', '--bits', '5', '--symmetric', '--scale-format', 'fp32', '--skip', '*down_proj']],
     ['lmq-nano', ['--bits', '3', '--samples', '4', '--gptaq']],
     ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '4', '--gptaq', '1', '--true-sequential', '--act-order']],

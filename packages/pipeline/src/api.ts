@@ -25,12 +25,14 @@ export interface Stage {
   actOrder: boolean;
   /** GPTQ: the same within groups and among them, so that groups stay in order. Default false; excludes actOrder. */
   groupAware: boolean;
-  /** GPTQ: find all groups' scales before quantizing. Default false. */
-  staticGroups: boolean;
+  /** GPTQ: find all groups' scales before quantizing; `ordered`, with actOrder: those of groups cut from the ordered columns. Default false. */
+  staticGroups: boolean | 'ordered';
   /** GPTQ: within a block, calibrate each set of linears on the already quantized ones. Default false. */
   trueSequential: boolean;
   /** GPTQ: damping, as a share of the mean diagonal of the Hessian. Default 0.01. */
   dampPercent: number;
+  /** GPTQ: added to it while the Hessian cannot be factored; 0 goes straight to a floor under its diagonal. Default 0.01. */
+  dampIncrement: number;
   /** GPTQ: columns per block. Default 128. */
   blockSize: number;
   /**
@@ -38,6 +40,10 @@ export interface Stage {
    * to make up for, 0 … 1; true: 0.25. Default false: plain GPTQ.
    */
   gptaq: boolean | number;
+  /**
+   * FOEM: take back a part of what the sweep has added to each weight, 0 … 1; true: 0.2. Default false: plain GPTQ. Excludes gptaq.
+   */
+  foem: boolean | number;
 }
 
 /** Changes a stage for the linears whose name matches; the last match wins, option by option. */
@@ -89,6 +95,8 @@ export interface LayerReport {
   /** Calibration tokens that reached it. */
   tokens?: number;
   dampPercent?: number;
+  /** Floor put under the diagonal of the Hessian when no damping was enough; absent when none was needed. */
+  diagonalFloor?: number;
   deadColumns?: number;
   /** Why the method could not be used and what was done instead. */
   fallback?: string;

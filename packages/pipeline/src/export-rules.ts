@@ -50,7 +50,7 @@ export function checkExport(target: ExportName, planned: readonly PlannedSite[])
     if (!stage.symmetric) wrong.push('asymmetric zero points');
     if (stage.scaleFormat !== 'fp16') wrong.push(`${stage.scaleFormat} scales`);
     if ((stage.groupSize < 0 ? width : stage.groupSize) % BLOCK !== 0) wrong.push(`groupSize ${stage.groupSize}, width ${width}`);
-    if (stage.actOrder && !stage.staticGroups && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups)');
+    if (stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups true)');
     if (!wrong.length) continue;
     throw new LmqError('export/unsupported', `${target} cannot hold this linear`, {
       op: 'export',

@@ -9,5 +9,6 @@ export * from './overlay.js';
 export * from './plan.js';
 export * from './quantize-blocks.js';
 export * from './quantize-linear.js';
+export * from './rates.js';
 export * from './recipe.js';
 export * from './statistics.js';

@@ -7,3 +7,4 @@ export * from './_node/estimate-model.js';
 export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';
 export * from './_node/read-tokens.js';
+export { readJson } from './_node/text-files.js';

@@ -17,6 +17,7 @@ export function overlay(base: Checkpoint, replaced: ReadonlyMap<string, Compress
     format: base.format,
     tensors,
     metadata: base.metadata,
+    ...(base.nonFinite && { nonFinite: base.nonFinite }),
     read: async (name) => replaced.get(name) ?? base.read(name),
     close: async () => {},
   };
@@ -36,6 +37,7 @@ export function stack(base: Checkpoint, layers: readonly Checkpoint[]): Checkpoi
     format: base.format,
     tensors,
     metadata: base.metadata,
+    ...(base.nonFinite && { nonFinite: base.nonFinite }),
     read: (name) => (home.get(name) ?? base).read(name),
     close: async () => {
       for (const layer of layers) await layer.close();

@@ -7,7 +7,7 @@ import type { Architecture, Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
 import type { Recipe, Stage } from './api.js';
 import { checkExport } from './export-rules.js';
-import { matches, stageFor } from './recipe.js';
+import { checkStage, matches, stageFor } from './recipe.js';
 
 /** One linear that will be quantized. */
 export interface PlannedSite {
@@ -26,8 +26,8 @@ const DENSE = new Set(['fp32', 'fp16', 'bf16']);
 
 /**
  * Lists the linears that a recipe quantizes, in the order of the work. Routers of mixture-of-experts blocks are never quantized.
- * @throws LmqError `argument/option` for a group size that does not divide a width or an override that matches nothing;
- * `model/unsupported` for weights that are already quantized; `export/unsupported` when the export cannot hold the result
+ * @throws LmqError `argument/option` for a group size that does not divide a width, options that exclude each other, or an override that
+ * matches nothing; `model/unsupported` for weights that are already quantized; `export/unsupported` when the export cannot hold the result
  */
 export function planSites(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): PlannedSite[] {
   const sites = architecture.sites.filter((s) => s.role !== 'router');
@@ -44,6 +44,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
   for (const site of sites) {
     const stage = stageFor(recipe, site.name);
     if (!stage) continue;
+    checkStage(stage, site.name);
     const info = checkpoint.tensors.get(site.tensor);
     if (!info) throw new LmqError('model/missing', 'a weight is not in the checkpoint', { op: 'plan', tensor: site.tensor });
     if (site.slice || !DENSE.has(info.format)) {

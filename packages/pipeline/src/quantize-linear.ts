@@ -26,7 +26,7 @@ export interface InputStatistics {
  * starved expert) is rounded to nearest, and its report says so.
  */
 export async function quantizeLinear(
-  site: Site,
+  { name }: Pick<Site, 'name'>,
   linear: Linear,
   statistics: InputStatistics | undefined,
   stage: Stage,
@@ -36,7 +36,7 @@ export async function quantizeLinear(
   const affine: AffineOpts = { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
   const [rows, cols] = linear.weight.shape;
   const seen = statistics && statistics.hessian.tokens > 0 ? statistics.hessian : undefined;
-  const common = { name: site.name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: seen.tokens }) };
+  const common = { name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: seen.tokens }) };
 
   if (stage.method === 'rtn' || !seen) {
     const { linear: out, report } = rtnLinear(linear, seen ? { hessian: await seen.read() } : {}, affine);
@@ -53,9 +53,9 @@ export async function quantizeLinear(
     };
   }
 
-  const { actOrder, groupAware, staticGroups, dampPercent, blockSize } = stage;
+  const { actOrder, groupAware, staticGroups, dampPercent, dampIncrement, blockSize, foem } = stage;
   const crossTerm = isAsymmetric(stage) ? await statistics!.crossTerm!.read() : undefined;
-  const alpha = typeof stage.gptaq === 'number' ? stage.gptaq : undefined;
+  const share = (option: boolean | number) => (typeof option === 'number' ? option : undefined); // the method has the default
   const { linear: out, report } = await gptqLinear(
     linear,
     { hessian: await seen.read() },
@@ -65,8 +65,10 @@ export async function quantizeLinear(
       groupAware,
       staticGroups,
       dampPercent,
+      dampIncrement,
       blockSize,
-      ...(crossTerm && { gptaq: { crossTerm, alpha } }),
+      ...(crossTerm && { gptaq: { crossTerm, alpha: share(stage.gptaq) } }),
+      ...(foem !== false && { foem: { beta: share(foem) } }),
       backend,
       signal,
     },
@@ -81,6 +83,7 @@ export async function quantizeLinear(
       ...(report.loss !== undefined && { loss: report.loss }),
       ...(report.asymmetricLoss !== undefined && { asymmetricLoss: report.asymmetricLoss }),
       dampPercent: report.dampPercent,
+      ...(report.diagonalFloor > 0 && { diagonalFloor: report.diagonalFloor }),
       deadColumns: report.deadColumns,
       ...(report.fallback && { fallback: 'the Hessian could not be factored with any damping: rounded to nearest' }),
       seconds: report.seconds,

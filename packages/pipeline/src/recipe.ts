@@ -23,8 +23,10 @@ export const STAGE_DEFAULTS: Stage = {
   staticGroups: false,
   trueSequential: false,
   dampPercent: 0.01,
+  dampIncrement: 0.01,
   blockSize: 128,
   gptaq: false,
+  foem: false,
 };
 
 const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
@@ -67,6 +69,21 @@ export function stageFor(recipe: Recipe, name: string): Stage | null {
     out = { ...out, ...options };
   }
   return skip ? null : out;
+}
+
+/**
+ * Refuses options of one linear that do not go together, which only the stage with its overrides shows.
+ * @throws LmqError `argument/option`
+ */
+export function checkStage({ method, actOrder, groupAware, staticGroups, gptaq, foem }: Stage, name: string): void {
+  if (method !== 'gptq') return;
+  const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
+  if (gptaq !== false && foem !== false) throw clash('gptaq and foem exclude each other', 'Leave one out.');
+  if (actOrder && groupAware) {
+    throw clash('actOrder and groupAware exclude each other', 'groupAware keeps groups in order; actOrder orders freely.');
+  }
+  if (staticGroups === 'ordered' && !actOrder)
+    throw clash("staticGroups 'ordered' needs actOrder", 'Add actOrder, or say staticGroups true.');
 }
 
 /** Whether a name fits a pattern in which `*` stands for any run of characters. Linear in the name for each `*`; no regular expressions. */
@@ -123,27 +140,26 @@ function checkOptions(f: Fields, where: string): void {
   if (f.groupSize !== undefined && f.groupSize !== -1) checkInteger(f.groupSize as number, `${where}.groupSize`, 1, 2 ** 20, 'recipe');
   if (f.blockSize !== undefined) checkInteger(f.blockSize as number, `${where}.blockSize`, 1, 2 ** 20, 'recipe');
   if (f.scaleFormat !== undefined) checkOneOf(String(f.scaleFormat), `${where}.scaleFormat`, ['fp32', 'fp16', 'bf16'], 'recipe');
-  for (const name of ['symmetric', 'referenceCompat', 'actOrder', 'groupAware', 'staticGroups', 'trueSequential']) {
+  for (const name of ['symmetric', 'referenceCompat', 'actOrder', 'groupAware', 'trueSequential']) {
     if (f[name] !== undefined) boolean(f[name], `${where}.${name}`);
   }
   if (f.clip !== undefined) {
     const method = typeof f.clip === 'string' ? f.clip : record(f.clip, `${where}.clip`).method;
     checkOneOf(String(method), `${where}.clip`, ['minmax', 'mse', 'percentile', 'kl'], 'recipe'); // the method checks the rest
   }
-  const damp = f.dampPercent;
-  if (damp !== undefined && !(typeof damp === 'number' && damp >= 0 && damp < 1)) {
-    throw new LmqError('argument/option', `${where}.dampPercent is out of range`, {
-      op: 'recipe',
-      expected: '0 <= dampPercent < 1',
-      found: damp,
-    });
+  if (f.staticGroups !== undefined && f.staticGroups !== 'ordered') boolean(f.staticGroups, `${where}.staticGroups`);
+  for (const name of ['dampPercent', 'dampIncrement']) {
+    const damp = f[name];
+    if (damp === undefined || (typeof damp === 'number' && damp >= 0 && damp < 1)) continue; // the method checks how small
+    throw new LmqError('argument/option', `${where}.${name} is out of range`, { op: 'recipe', expected: `0 <= ${name} < 1`, found: damp });
   }
-  const { gptaq } = f;
-  if (gptaq !== undefined && typeof gptaq !== 'boolean' && !(typeof gptaq === 'number' && gptaq >= 0 && gptaq <= 1)) {
-    throw new LmqError('argument/option', `${where}.gptaq is out of range`, {
+  for (const name of ['gptaq', 'foem']) {
+    const share = f[name];
+    if (share === undefined || typeof share === 'boolean' || (typeof share === 'number' && share >= 0 && share <= 1)) continue;
+    throw new LmqError('argument/option', `${where}.${name} is out of range`, {
       op: 'recipe',
-      expected: 'true, false, or a share 0 <= gptaq <= 1',
-      found: gptaq,
+      expected: `true, false, or a share 0 <= ${name} <= 1`,
+      found: share,
     });
   }
 }

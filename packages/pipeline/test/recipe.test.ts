@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { matches, parseRecipe, STAGE_DEFAULTS, stageFor } from '../src/recipe.js';
+import { checkStage, matches, parseRecipe, STAGE_DEFAULTS, stageFor } from '../src/recipe.js';
 
 const message = (f: () => unknown): string => {
   try {
@@ -28,6 +28,10 @@ describe('parseRecipe', () => {
     [{ stages: [{ method: 'rtn', symmetric: 1 }] }, 'stages[0].symmetric is not true or false'],
     [{ stages: [{ method: 'rtn', clip: 'best' }] }, 'unknown stages[0].clip'],
     [{ stages: [{ method: 'gptq', dampPercent: 1 }] }, 'stages[0].dampPercent is out of range'],
+    [{ stages: [{ method: 'gptq', dampIncrement: -0.1 }] }, 'stages[0].dampIncrement is out of range'],
+    [{ stages: [{ method: 'gptq', foem: 2 }] }, 'stages[0].foem is out of range'],
+    [{ stages: [{ method: 'gptq', foem: 'yes' }] }, 'stages[0].foem is out of range'],
+    [{ stages: [{ method: 'gptq', staticGroups: 'sorted' }] }, 'stages[0].staticGroups is not true or false'],
     [{ stages: [{ method: 'rtn' }, { method: 'gptq' }] }, 'only one stage'],
     [{ overrides: [{ bits: 4 }] }, 'overrides[0].match is missing'],
     [{ overrides: [{ match: '*', trueSequential: true }] }, 'whole stage'],
@@ -53,6 +57,21 @@ describe('stageFor', () => {
     expect(stageFor(r, 'layers.1.mlp.down_proj')).toBeNull();
     expect(stageFor(r, 'layers.1.mlp.up_proj')).toMatchObject({ bits: 4, groupSize: -1 });
   });
+});
+
+describe('checkStage', () => {
+  const check = (options: object) => message(() => checkStage({ ...STAGE_DEFAULTS, ...options }, 'layers.0.mlp.up_proj'));
+  it.each([
+    [{ gptaq: true, foem: 0.1 }, 'gptaq and foem exclude each other (tensor layers.0.mlp.up_proj)'],
+    [{ actOrder: true, groupAware: true }, 'actOrder and groupAware exclude each other'],
+    [{ staticGroups: 'ordered' }, "staticGroups 'ordered' needs actOrder"],
+  ])('refuses %j', (options, text) => expect(check(options)).toContain(text));
+  it.each([
+    [{}],
+    [{ foem: true }],
+    [{ actOrder: true, staticGroups: 'ordered' }],
+    [{ method: 'rtn', gptaq: true, foem: true }], // not asked for by this method
+  ])('takes %j', (options) => expect(check(options)).toBe('nothing was thrown'));
 });
 
 describe('matches', () => {

@@ -7,7 +7,7 @@ import { memorySink, memorySource, openSafetensors, type TensorToWrite, writeSaf
 import { gptqLinear } from '@lmq/gptq';
 import { loadModel } from '@lmq/model';
 import { createHessian, type Hessian } from '@lmq/quant-core';
-import { type CompressedTensor, isLmqError } from '@lmq/tensor';
+import { type CompressedTensor, isLmqError, type ProgressEvent } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { calibrateModel, openStatisticsFile } from '../src/_node/calibrate-model.js';
 import { openModel } from '../src/_node/open-model.js';
@@ -72,7 +72,7 @@ describe('lmq-nano', () => {
           const { linear: wanted, report } = await gptqLinear(
             linear,
             { hessian },
-            { ...recipe.stages[0]!, preset: 'gptq', gptaq: undefined, backend: nano.backend },
+            { ...recipe.stages[0]!, preset: 'gptq', gptaq: undefined, foem: undefined, backend: nano.backend },
           );
           expect(bytesOf(block.weights.get(site.tensor)!)).toEqual(bytesOf(wanted.weight));
           expect(block.layers.find((l) => l.name === site.name)).toMatchObject({
@@ -95,7 +95,11 @@ describe('lmq-nano', () => {
     const output = join(dir, 'q3');
     const stop = new AbortController();
     const opts = { backend: nano.backend, recipe, output, statistics };
-    const stopped = { ...opts, signal: stop.signal, onProgress: (e: { done: number }) => e.done === 15 && stop.abort() };
+    const stopped = {
+      ...opts,
+      signal: stop.signal,
+      onProgress: (e: ProgressEvent) => e.phase === 'quantize' && e.done === 15 && stop.abort(),
+    };
     await expect(quantizeModel(nano, stopped)).rejects.toThrow();
     expect(await problem(quantizeModel(nano, { ...opts, statistics: undefined, calibration: few }))).toMatch(
       /for another (statistics|calibration text)/,

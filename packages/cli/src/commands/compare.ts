@@ -9,6 +9,7 @@ import { type OpenModel, openModel } from '@lmq/pipeline/node';
 import type { Backend, CompressedTensor } from '@lmq/tensor';
 import type { Command } from 'commander';
 import { evaluationTokens } from '../calibration.js';
+import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
 import {
   addBackend,
   addCalibrationOptions,
@@ -27,7 +28,7 @@ import type { Context } from '../run.js';
 import { formatBytes, table } from '../terminal.js';
 import { DEFAULT_CONTEXT, type EvalRow } from './eval.js';
 
-interface Flags extends StageFlags, BackendFlags {
+interface Flags extends StageFlags, BackendFlags, NonFiniteFlags {
   methods: string[];
   bits: number[];
   text?: string;
@@ -60,8 +61,11 @@ export function addCompare(lmq: Command, cli: Context): void {
   addStageOptions(command);
   addCalibrationOptions(command);
   addStatistics(command);
+  addNonFinite(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
-    const opened = await openModel(name);
+    const original = await openModel(name);
+    const watch = watchNonFinite(flags, terminal);
+    const opened = { ...original, checkpoint: watch.guard(original.checkpoint) };
     try {
       for (const w of opened.warnings) terminal.say(`warning: ${w}`);
       const backend = await makeBackend(flags, cli);
@@ -70,7 +74,7 @@ export function addCompare(lmq: Command, cli: Context): void {
       );
       const tokens = await evaluationTokens(opened, flags.text);
       const source = await calibrationOf(
-        opened,
+        original, // statistics are of weights as they are stored
         recipes.map((r) => r.recipe),
         flags,
         cli,
@@ -93,6 +97,7 @@ export function addCompare(lmq: Command, cli: Context): void {
             top1: 1,
             quantizeSeconds: 0,
             seconds: (performance.now() - start) / 1000,
+            ...watch.facts(),
           },
         ];
         for (const { method, bits, recipe } of recipes) {

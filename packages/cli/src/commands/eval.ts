@@ -2,6 +2,7 @@
  * `lmq eval`: how well a model predicts a text, and how far it is from another model.
  * @module
  */
+import type { NonFiniteFound } from '@lmq/checkpoints';
 import { compare, type PasskeyDocument, passkey, perplexity, type WindowOpts } from '@lmq/eval';
 import { loadModel } from '@lmq/model';
 import { modelSize } from '@lmq/pipeline';
@@ -9,11 +10,12 @@ import { openModel, readJson } from '@lmq/pipeline/node';
 import { type Activations, LmqError } from '@lmq/tensor';
 import type { Command } from 'commander';
 import { evaluationTokens } from '../calibration.js';
+import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
 import { addActivations, addBackend, type BackendFlags, integer, makeBackend, number } from '../options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds } from '../terminal.js';
 
-interface Flags extends BackendFlags {
+interface Flags extends BackendFlags, NonFiniteFlags {
   text?: string;
   context?: number;
   windows?: number;
@@ -37,6 +39,7 @@ export interface EvalRow {
   bitsPerWeight: number;
   fileBitsPerWeight: number;
   bytes: number;
+  nonFinite?: NonFiniteFound[];
 }
 
 export const DEFAULT_CONTEXT = 512;
@@ -55,6 +58,7 @@ export function addEval(lmq: Command, cli: Context): void {
     .option('--max-perplexity <x>', 'exit with code 4 when the perplexity is higher', number)
     .option('--max-kl <x>', 'exit with code 4 when the KL divergence is higher', number);
   addActivations(command);
+  addNonFinite(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
     if (flags.maxKl !== undefined && !flags.against) {
       throw new LmqError('argument/option', '--max-kl needs --against', { op: 'eval' });
@@ -68,8 +72,9 @@ export function addEval(lmq: Command, cli: Context): void {
       const backend = await makeBackend(flags, cli);
       const { checkpoint, architecture, tokenizer } = opened;
       const shared = { backend, signal, onProgress: terminal.progress };
+      const watch = watchNonFinite(flags, terminal);
       const load = (m: typeof opened, activations?: Activations) =>
-        loadModel({ checkpoint: m.checkpoint, architecture: m.architecture, activations, ...shared });
+        loadModel({ checkpoint: watch.guard(m.checkpoint), architecture: m.architecture, activations, ...shared });
       const model = await load(opened, flags.activations);
       const baseModel = base && (await load(base));
       try {
@@ -94,6 +99,7 @@ export function addEval(lmq: Command, cli: Context): void {
           fileBitsPerWeight,
           bytes,
           seconds: (performance.now() - start) / 1000,
+          ...watch.facts(),
         };
         terminal.finish();
         if (terminal.json) terminal.result(row);

@@ -6,10 +6,11 @@ import { generate, loadModel, type Tokenizer } from '@lmq/model';
 import { openModel } from '@lmq/pipeline/node';
 import { type Activations, LmqError } from '@lmq/tensor';
 import type { Command } from 'commander';
+import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
 import { addActivations, addBackend, type BackendFlags, integer, makeBackend, number } from '../options.js';
 import type { Context } from '../run.js';
 
-interface Flags extends BackendFlags {
+interface Flags extends BackendFlags, NonFiniteFlags {
   prompt: string;
   maxTokens: number;
   temperature: number;
@@ -35,6 +36,7 @@ export function addGenerate(lmq: Command, cli: Context): void {
     .option('--chat', 'treat the prompt as a message, in the form that the model was trained to answer')
     .option('--no-bos', 'no beginning-of-text token before the prompt, even if the model wants one');
   addActivations(command);
+  addNonFinite(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
     const opened = await openModel(name);
     try {
@@ -45,9 +47,10 @@ export function addGenerate(lmq: Command, cli: Context): void {
           file: name,
           hint: 'Put its tokenizer.json beside config.json.',
         });
+      const watch = watchNonFinite(flags, terminal);
       const model = await loadModel({
         activations: flags.activations,
-        checkpoint,
+        checkpoint: watch.guard(checkpoint),
         architecture,
         backend: await makeBackend(flags, cli),
         signal,
@@ -77,7 +80,14 @@ export function addGenerate(lmq: Command, cli: Context): void {
         const promptSeconds = (firstAt - start) / 1000;
         const tokensPerSecond = ids.length > 1 ? (ids.length - 1) / ((end - firstAt) / 1000) : 0;
         if (terminal.json)
-          return terminal.result({ text: tokenizer.decode(ids), ids, promptTokens: prompt.length, promptSeconds, tokensPerSecond });
+          return terminal.result({
+            text: tokenizer.decode(ids),
+            ids,
+            promptTokens: prompt.length,
+            promptSeconds,
+            tokensPerSecond,
+            ...watch.facts(),
+          });
         terminal.out('\n');
         terminal.say(`${prompt.length} prompt tokens in ${promptSeconds.toFixed(2)} s, then ${tokensPerSecond.toFixed(1)} tokens/s`);
       } finally {

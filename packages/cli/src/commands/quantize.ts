@@ -4,13 +4,14 @@
  */
 import { openModel, quantizeModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
+import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
 import { makeBackend } from '../options.js';
 import { addRecipeOptions, calibrationOf, type RecipeFlags, readRecipe } from '../recipe-options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds, table } from '../terminal.js';
 import { printEstimate } from './estimate.js';
 
-interface Flags extends RecipeFlags {
+interface Flags extends RecipeFlags, NonFiniteFlags {
   output: string;
   force?: boolean;
   restart?: boolean;
@@ -26,6 +27,7 @@ export function addQuantize(lmq: Command, cli: Context): void {
     .option('--force', 'replace an existing output')
     .option('--restart', 'throw away what an interrupted run has left, instead of going on from it')
     .option('--dry-run', 'check everything and print an estimate, but write nothing');
+  addNonFinite(command);
   addRecipeOptions(command).action(async (name: string, flags: Flags) => {
     const recipe = await readRecipe(flags);
     const model = await openModel(name);
@@ -34,19 +36,22 @@ export function addQuantize(lmq: Command, cli: Context): void {
       if (flags.dryRun) return await printEstimate(cli, model, recipe, flags);
       const backend = await makeBackend(flags, cli);
       const source = await calibrationOf(model, [recipe], flags, cli);
+      const watch = watchNonFinite(flags, terminal);
       const report = await quantizeModel(model, {
         backend,
         recipe,
         output: flags.output,
         force: flags.force,
         restart: flags.restart,
+        nonFinite: flags.nonFinite,
+        onNonFinite: watch.onFound,
         ...source,
         signal,
         onProgress: terminal.progress,
       });
       if (report.resumedBlocks) terminal.say(`went on after ${report.resumedBlocks} blocks that an interrupted run had finished`);
       const { user, system } = process.cpuUsage();
-      const result = { ...report, cpuSeconds: (user + system) / 1e6, peakRss: process.resourceUsage().maxRSS * 1024 };
+      const result = { ...report, ...watch.facts(), cpuSeconds: (user + system) / 1e6, peakRss: process.resourceUsage().maxRSS * 1024 };
       if (terminal.json) return terminal.result(result);
       for (const n of report.notes) terminal.say(n);
       if (report.layers.length) {

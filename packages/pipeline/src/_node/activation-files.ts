@@ -7,7 +7,7 @@ import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LmqError } from '@lmq/tensor';
 import type { ActivationStore, MakeStore, Stream } from '../activations.js';
-import { exists } from './open-model.js';
+import { exists } from './text-files.js';
 
 const pathOf = (folder: string, layer: number, stream: Stream) => join(folder, `${stream}-${layer}.f32`);
 

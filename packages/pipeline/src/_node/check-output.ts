@@ -5,7 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { LmqError } from '@lmq/tensor';
-import { exists } from './open-model.js';
+import { exists } from './text-files.js';
 
 /**
  * @param kind what will be written

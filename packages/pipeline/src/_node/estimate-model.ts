@@ -5,8 +5,9 @@
 import { basename, resolve } from 'node:path';
 import type { Backend } from '@lmq/tensor';
 import type { Recipe } from '../api.js';
-import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds, measureRates } from '../estimate.js';
+import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
 import { isAsymmetric, planSites } from '../plan.js';
+import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
 import { ggufBytesOf, planGguf } from './export-gguf.js';
 import type { OpenModel } from './open-model.js';
@@ -27,13 +28,16 @@ export interface Estimate {
 }
 
 /** What the process grows by that no array accounts for: compiled code, the garbage collector's young generation, buffers waiting to be freed. */
-const RUNTIME_BYTES = { rtn: 32e6, gptq: 78e6, gptaq: 98e6 };
+const RUNTIME_BYTES = { rtn: 42e6, statistics: 70e6, gptq: 78e6, gptaq: 92e6 };
 
 /** A worker thread: its own JavaScript engine. */
 const THREAD_BYTES = 10e6;
 
 /** Headroom for arrays that wait for the garbage collector. */
 const SLACK = 1.15;
+
+/** Reading weights and looking for NaN, from the page cache; not measured, because estimating reads headers only. */
+const LOOK_BYTES_PER_SECOND = 1.2e9;
 
 /** Of all threads of this process. */
 function cpuMs(): number {
@@ -79,9 +83,12 @@ export async function estimateModel(
   const weights = planned.reduce((n, p) => n + p.out * p.in, 0);
   const codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
   const before = process.memoryUsage().rss;
-  const measured = await measureRates(backend, cpuMs);
+  const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => p.stage.method !== 'rtn') ?? planned[0];
+  const measured = await measureRates(backend, costliest?.stage, cpuMs);
   const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds }; // a run spends the same
-  const steps = [start, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
+  const sourceBytes = [...tensorBytes.values()].reduce((n, b) => n + b, 0);
+  const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
+  const steps = [start, look, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
   return {
     outputBytes,
     bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
@@ -90,7 +97,7 @@ export async function estimateModel(
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
-        RUNTIME_BYTES[asymmetric ? 'gptaq' : solves ? 'gptq' : 'rtn'] +
+        RUNTIME_BYTES[asymmetric ? 'gptaq' : windows ? 'gptq' : solves ? 'statistics' : 'rtn'] +
         SLACK * estimateMemory(a, planned, windows, tensorBytes),
     ),
     steps,

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { type Checkpoint, type GgufEntry, ggufLlama, ggufNeedsF32, permutedRows, writeGguf } from '@lmq/checkpoints';
 import { writeFileAtomic } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
-import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts, printable } from '@lmq/tensor';
 import type { ExportName } from '../api.js';
-import { exists, readJson } from './open-model.js';
+import { optional, readConfig, readTokenizerJson } from './text-files.js';
 
 export interface ExportGgufOpts extends LongCallOpts {
   folder: string;
@@ -37,8 +37,7 @@ export async function planGguf(
   { folder, target, name }: Pick<ExportGgufOpts, 'folder' | 'target' | 'name'>,
 ): Promise<{ metadata: GgufEntry[]; tensors: Placed[]; notes: string[] }> {
   const fileType = target.slice('gguf:'.length).toUpperCase() as FileType;
-  const optional = async (file: string) => ((await exists(join(folder, file))) ? readJson(join(folder, file)) : undefined);
-  const tokenizer = await optional('tokenizer.json');
+  const tokenizer = await optional(readTokenizerJson, folder, 'tokenizer.json');
   if (!tokenizer) {
     throw new LmqError('file/missing', 'GGUF needs the tokenizer', {
       op: 'export',
@@ -47,10 +46,10 @@ export async function planGguf(
     });
   }
   const { metadata, place } = ggufLlama({
-    config: await readJson(join(folder, 'config.json')),
+    config: await readConfig(folder, 'config.json'),
     tokenizer,
-    tokenizerConfig: await optional('tokenizer_config.json'),
-    generationConfig: await optional('generation_config.json'),
+    tokenizerConfig: await optional(readTokenizerJson, folder, 'tokenizer_config.json'),
+    generationConfig: await optional(readConfig, folder, 'generation_config.json'),
     fileType,
     name,
   });
@@ -60,7 +59,7 @@ export async function planGguf(
   for (const [source, info] of checkpoint.tensors) {
     const to = place(source);
     if (!to) {
-      notes.push(`${source} is not written: GGUF has no place for it (tied or unused)`);
+      notes.push(`${printable(source)} is not written: GGUF has no place for it (tied or unused)`);
     } else if ('stack' in to) {
       const placed = stacks.get(to.stack) ?? { name: to.stack, shape: info.shape, type: typeOf(info.format, fileType), sources: [] };
       placed.sources[to.expert] = source;

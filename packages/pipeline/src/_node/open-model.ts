@@ -2,7 +2,7 @@
  * Opens whatever `<model>` names: a built-in model, a Hugging Face or lmq folder, a safetensors or GGUF file.
  * @module
  */
-import { access, readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Checkpoint } from '@lmq/checkpoints';
@@ -10,6 +10,7 @@ import { openCheckpoint } from '@lmq/checkpoints/node';
 import { type Architecture, createTokenizer, parseGgufConfig, parseHfConfig, type Tokenizer, tokenizerFromGguf } from '@lmq/model';
 import { calibration, NANO_MODELS, validation } from '@lmq/nano';
 import { LmqError } from '@lmq/tensor';
+import { optional, readConfig, readTemplate, readTokenizerJson } from './text-files.js';
 
 /** A model ready to be loaded, evaluated or quantized. */
 export interface OpenModel {
@@ -26,9 +27,6 @@ export interface OpenModel {
   warnings: string[];
   close(): Promise<void>;
 }
-
-/** Larger files than this are no configuration, tokenizer or template. */
-const MAX_TEXT_BYTES = 64e6;
 
 /**
  * Opens a model by name or path. Headers are read and checked; weights are not.
@@ -51,7 +49,13 @@ export async function openModel(name: string): Promise<OpenModel> {
       };
     }
     const folder = (await stat(path)).isDirectory() ? path : dirname(path);
-    const config = await readJson(join(folder, 'config.json'), 'A Hugging Face model folder has one beside its weights.');
+    const config = await optional(readConfig, folder, 'config.json');
+    if (config === undefined) {
+      throw new LmqError('file/missing', 'the weights have no configuration', {
+        file: join(folder, 'config.json'),
+        hint: 'A Hugging Face model folder has one beside its weights.',
+      });
+    }
     const architecture = parseHfConfig(config, (t) => checkpoint.tensors.has(t));
     const tokenizer = await openTokenizer(folder);
     return {
@@ -71,50 +75,12 @@ export async function openModel(name: string): Promise<OpenModel> {
 }
 
 async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
-  const path = join(folder, 'tokenizer.json');
-  if (!(await exists(path))) return undefined;
-  const optional = async (file: string) => ((await exists(join(folder, file))) ? readJson(join(folder, file)) : undefined);
-  const template = join(folder, 'chat_template.jinja');
+  const tokenizer = await optional(readTokenizerJson, folder, 'tokenizer.json');
+  if (tokenizer === undefined) return undefined;
   return createTokenizer(
-    await readJson(path),
-    await optional('tokenizer_config.json'),
-    await optional('generation_config.json'),
-    (await exists(template)) ? await readText(template, '') : undefined,
-  );
-}
-
-/** Parses a JSON file. */
-export async function readJson(path: string, hint = ''): Promise<unknown> {
-  const text = await readText(path, hint);
-  try {
-    return JSON.parse(text);
-  } catch (e) {
-    throw new LmqError('file/format', 'the file is not JSON', { file: path, found: (e as Error).message, cause: e });
-  }
-}
-
-/** A text that comes with a model. */
-async function readText(path: string, hint: string): Promise<string> {
-  try {
-    const info = await stat(path);
-    if (!info.isFile()) throw new LmqError('file/format', 'this is not a regular file', { file: path }); // reading a pipe may never end
-    if (info.size > MAX_TEXT_BYTES)
-      throw new LmqError('file/limit', 'the file is too large', {
-        file: path,
-        expected: `at most ${MAX_TEXT_BYTES} bytes`,
-        found: info.size,
-      });
-    return await readFile(path, 'utf8');
-  } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new LmqError('file/missing', 'the file does not exist', { file: path, hint, cause: e });
-    throw e;
-  }
-}
-
-export async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
+    tokenizer,
+    await optional(readTokenizerJson, folder, 'tokenizer_config.json'),
+    await optional(readConfig, folder, 'generation_config.json'),
+    await optional(readTemplate, folder, 'chat_template.jinja'),
   );
 }

@@ -5,8 +5,16 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import { lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
-import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
+import {
+  type Checkpoint,
+  guardNonFinite,
+  lmqManifest,
+  type NonFiniteFound,
+  type NonFinitePolicy,
+  openLmq,
+  toLmqTensors,
+} from '@lmq/checkpoints';
+import { type Backend, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
 import type { LayerReport, Recipe } from '../api.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
@@ -33,6 +41,13 @@ export interface QuantizeModelOpts extends LongCallOpts {
   force?: boolean;
   /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
   restart?: boolean;
+  /**
+   * What to do about weights that are NaN or infinite, wherever in the model; see `guardNonFinite`. Default `error`. With `warn` the linears
+   * to quantize must still be finite.
+   */
+  nonFinite?: NonFinitePolicy;
+  /** Told of each tensor that holds some, before any work. */
+  onNonFinite?: (found: NonFiniteFound) => void;
 }
 
 export interface QuantizeModelReport {
@@ -61,12 +76,13 @@ interface BlockFacts {
 
 /**
  * Runs a recipe from one model to one output.
- * @throws LmqError `file/exists` when the output is there and `force` is not set, before any work; what `quantizeBlocks` throws
+ * @throws LmqError before any work: `file/exists` when the output is there and `force` is not set; `argument/value` for NaN or infinite
+ * weights, unless `nonFinite` says otherwise; then what `quantizeBlocks` throws
  */
 export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): Promise<QuantizeModelReport> {
   const start = Date.now();
-  const { recipe, backend, statistics, restart } = opts;
-  const { checkpoint, architecture, folder } = model;
+  const { recipe, backend, statistics, restart, nonFinite = 'error' } = opts;
+  const { architecture, folder } = model;
   if (!folder) {
     throw new LmqError('model/unsupported', 'a GGUF file cannot be quantized again', {
       op: 'quantize',
@@ -75,8 +91,10 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     });
   }
   const output = await checkOutput(opts.output, recipe.export === 'lmq' ? 'folder' : 'file', opts.force ?? false, 'quantize');
-  const planned = planSites(checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
+  const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
+  await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
+  const checkpoint = guardNonFinite(model.checkpoint, nonFinite);
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
@@ -84,6 +102,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     ...(statistics
       ? { statistics: JSON.stringify([statistics.origin, await fileState(statistics.file)]) }
       : { 'calibration text': windowsDigest(calibration) }),
+    ...(nonFinite !== 'error' && { 'policy for NaN and infinity': nonFinite }),
   };
   return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<BlockFacts>) => {
     const resumedBlocks = work.finished.length;
@@ -115,6 +134,17 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       notes,
     };
   });
+}
+
+/** Reads every tensor once, so that what is wrong with the last one is known before hours of work. */
+async function lookAtWeights(checkpoint: Checkpoint, opts: LongCallOpts): Promise<void> {
+  const done = createPhase('look for NaN', checkpoint.tensors.size, 'tensors', opts);
+  let seen = 0;
+  for (const name of checkpoint.tensors.keys()) {
+    opts.signal?.throwIfAborted();
+    await checkpoint.read(name);
+    done(++seen, name);
+  }
 }
 
 function commit(work: WorkFolder<BlockFacts>, { layer, weights, layers }: BlockResult): Promise<void> {

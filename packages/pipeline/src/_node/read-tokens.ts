@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Tokenizer } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
-import { readJson } from './open-model.js';
+import { readJson } from './text-files.js';
 
 /** Either one stream of tokens, to be cut into windows, or windows as somebody cut them. */
 export type Tokens = { ids: number[] } | { windows: number[][] };

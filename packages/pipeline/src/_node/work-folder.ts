@@ -18,7 +18,7 @@ import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
 import { isLmqError, LmqError } from '@lmq/tensor';
 import { openActivations } from './activation-files.js';
 import type { Fingerprint } from './fingerprint.js';
-import { exists, readJson } from './open-model.js';
+import { exists, readJson } from './text-files.js';
 
 /** A block that an earlier run, or this one, has finished. */
 export interface FinishedBlock<Facts> {
