@@ -1,0 +1,31 @@
+/**
+ * The dynamic 8-bit maps of bitsandbytes: in each of seven decades, twice as many levels as in the one below it, equally spaced; and 0 and 1.
+ * Source: Dettmers, 8-Bit Approximations for Parallelism in Deep Learning (arXiv 1511.04561); arithmetic as in bitsandbytes functional.py,
+ * create_dynamic_map: float32 throughout.
+ * @module
+ */
+
+const f = Math.fround;
+const DECADES = 7;
+
+/** `steps` equally spaced numbers from 0.1 to 1, the upper half counted down from the end, as PyTorch does. */
+function linspace(steps: number): number[] {
+  const [start, end] = [f(0.1), 1];
+  const step = f(f(end - start) / (steps - 1));
+  return Array.from({ length: steps }, (_, i) => (i < steps / 2 ? f(start + f(step * i)) : f(end - f(step * (steps - 1 - i)))));
+}
+
+/** The 256 numbers of the map, rising: 127 negative ones, 0 and 128 positive ones; unsigned, 0 and 255 positive ones. */
+export function dynamicMap8(signed: boolean): Float32Array {
+  const levels = [0, 1];
+  for (let decade = 0; decade < DECADES; decade++) {
+    const edges = linspace(2 ** (decade + (signed ? 0 : 1)) + 1);
+    const power = f(10 ** (decade + 1 - DECADES));
+    for (let i = 0; i + 1 < edges.length; i++) {
+      const level = f(power * f(f(edges[i]! + edges[i + 1]!) / 2));
+      levels.push(level);
+      if (signed) levels.push(-level);
+    }
+  }
+  return Float32Array.from(levels).sort();
+}
