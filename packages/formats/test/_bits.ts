@@ -26,16 +26,16 @@ export function naiveFloat(bits: number, format: FloatFormat | MinifloatFormat):
   return e === 0 ? sign * f * 2 ** (1 - bias - fraction) : sign * (1 + f * 2 ** -fraction) * 2 ** (e - bias);
 }
 
-/** Bits of the nearest float, ties to the even code, by bisection over all values; the code after the largest number for what is beyond. */
+/** Bits of the nearest float, ties to the even code, by bisection over all values; for what is beyond, the code after the largest number, if there is one. */
 export function nearestOracle(format: Exclude<FloatFormat, 'fp32'> | MinifloatFormat): (x: number) => number {
   const { exponent, fraction } = FIELDS[format];
   const signBit = 2 ** (exponent + fraction);
   const all = Array.from({ length: signBit }, (_, code) => naiveFloat(code, format));
   const beyond = all.findIndex((v) => !Number.isFinite(v));
-  const infinity = beyond < 0 ? signBit : beyond;
-  const values = all.slice(0, infinity);
+  const infinity = beyond < 0 ? signBit - 1 : beyond; // the largest code of a format that has nothing beyond its numbers
+  const values = all.slice(0, beyond < 0 ? signBit : infinity);
   // for rounding, infinity stands where the next number would be: at the same distance, or at the next power of two
-  const at = (code: number) => (code === infinity ? 2 * values[infinity - 1] - values[infinity - 2] : values[code]);
+  const at = (code: number) => (code === beyond ? 2 * values[infinity - 1] - values[infinity - 2] : values[code]);
   return (x) => {
     const sign = x < 0 || Object.is(x, -0) ? signBit : 0;
     const a = Math.abs(x);

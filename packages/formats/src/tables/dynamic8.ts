@@ -1,18 +1,21 @@
 /**
  * The dynamic 8-bit maps of bitsandbytes: in each of seven decades, twice as many levels as in the one below it, equally spaced; and 0 and 1.
  * Source: Dettmers, 8-Bit Approximations for Parallelism in Deep Learning (arXiv 1511.04561); arithmetic as in bitsandbytes functional.py,
- * create_dynamic_map: float32 throughout.
+ * create_dynamic_map, in float32.
  * @module
  */
 
 const f = Math.fround;
 const DECADES = 7;
 
-/** `steps` equally spaced numbers from 0.1 to 1, the upper half counted down from the end, as PyTorch does. */
+/**
+ * `steps` equally spaced numbers from 0.1 to 1, the upper half counted down from the end: PyTorch's linspace on a processor with fused
+ * multiply-add, which rounds once. (Without, the last bits of some levels differ.)
+ */
 function linspace(steps: number): number[] {
   const [start, end] = [f(0.1), 1];
   const step = f(f(end - start) / (steps - 1));
-  return Array.from({ length: steps }, (_, i) => (i < steps / 2 ? f(start + f(step * i)) : f(end - f(step * (steps - 1 - i)))));
+  return Array.from({ length: steps }, (_, i) => f(i < steps / 2 ? start + step * i : end - step * (steps - 1 - i)));
 }
 
 /** The 256 numbers of the map, rising: 127 negative ones, 0 and 128 positive ones; unsigned, 0 and 255 positive ones. */
