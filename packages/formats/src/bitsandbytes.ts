@@ -7,6 +7,7 @@
  * @module
  */
 import { checkOneOf, contiguous, LmqError, type Lut, matrix, matrixShape, type Scales, type Tensor } from '@lmq/tensor';
+import { expectFiniteWeights } from './_finite.js';
 import { quantizeBlockwise } from './blockwise.js';
 import { packRows } from './packing.js';
 import { AF4 } from './tables/af4.js';
@@ -35,7 +36,9 @@ export function encodeTable4(table: keyof typeof TABLES, w: Tensor, opts: Encode
   const values = TABLES[checkOneOf(table, 'table', Object.keys(TABLES) as (keyof typeof TABLES)[], op)];
   const { blockSize = 64, doubleQuant = false } = opts;
   const [rows, cols] = matrixShape(w, op);
-  const { codes, absmax } = quantizeBlockwise(Float32Array.from(contiguous(w)), values, blockSize);
+  const weights = Float32Array.from(contiguous(w));
+  expectFiniteWeights(weights, cols, op);
+  const { codes, absmax } = quantizeBlockwise(weights, values, blockSize);
   const block = { flat: Math.min(blockSize, rows * cols) };
   return {
     kind: 'lut',

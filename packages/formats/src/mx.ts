@@ -12,7 +12,8 @@
  * Source: OCP Microscaling Formats (MX) Specification v1.0; torchao mx_tensor.py; compressed-tensors mxfp_utils.py.
  * @module
  */
-import { checkOneOf, contiguous, LmqError, type Minifloat, type MinifloatFormat, matrixShape, type Tensor } from '@lmq/tensor';
+import { checkOneOf, contiguous, type Minifloat, type MinifloatFormat, matrixShape, type Tensor } from '@lmq/tensor';
+import { expectFiniteWeights } from './_finite.js';
 import { FLOAT_TRAITS } from './formats.js';
 import { encodeMinifloats, MINIFLOAT_FORMATS } from './minifloats.js';
 import { packRows } from './packing.js';
@@ -37,6 +38,7 @@ export function encodeMx(format: MinifloatFormat, w: Tensor, { scaleRule = 'floo
   const round = roundingBit(format, scaleRule, op);
   const [rows, cols] = matrixShape(w, op);
   const values = Float32Array.from(contiguous(w));
+  expectFiniteWeights(values, cols, op);
   const top = Math.floor(Math.log2(FLOAT_TRAITS[format].max));
   const perRow = Math.ceil(cols / GROUP);
   const scales = new Uint8Array(rows * perRow);
@@ -47,9 +49,6 @@ export function encodeMx(format: MinifloatFormat, w: Tensor, { scaleRule = 'floo
     const to = Math.min(from + GROUP, (row + 1) * cols);
     let largest = 0; // as float32 bits, which order magnitudes
     for (let i = from; i < to; i++) largest = Math.max(largest, bits[i]! & 0x7fffffff);
-    if (largest >= 0x7f800000) {
-      throw new LmqError('argument/value', `weight row ${row} holds NaN or infinity`, { op, found: `columns ${from - row * cols} and on` });
-    }
     scales[g] = Math.max(0, ((largest + round) >>> 23) - top);
     const factor = 2 ** (127 - scales[g]!);
     for (let i = from; i < to; i++) values[i]! *= factor;

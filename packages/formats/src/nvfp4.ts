@@ -8,7 +8,8 @@
  * Arithmetic is float32 step by step, as in the sources: compressed-tensors helpers.py and forward.py; torchao nvfp4_tensor.py.
  * @module
  */
-import { checkOneOf, contiguous, LmqError, type Minifloat, matrixShape, type Tensor } from '@lmq/tensor';
+import { checkOneOf, contiguous, type Minifloat, matrixShape, type Tensor } from '@lmq/tensor';
+import { expectFiniteWeights } from './_finite.js';
 import { FLOAT_TRAITS } from './formats.js';
 import { floatToFp8e4m3, fp8e4m3ToFloat } from './fp8e4m3.js';
 import { encodeMinifloats } from './minifloats.js';
@@ -74,9 +75,8 @@ export function encodeNvfp4(w: Tensor, { scaleRule = 'compressed-tensors' }: Enc
   const rule = RULES[checkOneOf(scaleRule, 'scaleRule', Object.keys(RULES) as Nvfp4ScaleRule[], op)];
   const [rows, cols] = matrixShape(w, op);
   const values = Float32Array.from(contiguous(w));
-  const largest = absmax(values, 0, values.length);
-  if (!Number.isFinite(largest)) throw new LmqError('argument/value', 'the weight holds NaN or infinity', { op });
-  const global = rule.global(largest);
+  expectFiniteWeights(values, cols, op);
+  const global = rule.global(absmax(values, 0, values.length));
   const perRow = Math.ceil(cols / GROUP);
   const scales = new Uint8Array(rows * perRow);
   for (let g = 0; g < scales.length; g++) {
@@ -97,12 +97,9 @@ export function encodeNvfp4(w: Tensor, { scaleRule = 'compressed-tensors' }: Enc
   };
 }
 
-/** Largest magnitude of values[from … to); infinite for NaN. */
+/** Largest magnitude of values[from … to). */
 function absmax(values: Float32Array, from: number, to: number): number {
   let largest = 0;
-  for (let i = from; i < to; i++) {
-    const a = Math.abs(values[i]!);
-    if (!(a <= largest)) largest = a - a === 0 ? a : Number.POSITIVE_INFINITY;
-  }
+  for (let i = from; i < to; i++) largest = Math.max(largest, Math.abs(values[i]!));
   return largest;
 }

@@ -56,7 +56,7 @@ describe('NVFP4', () => {
 
   it('refuses what it cannot hold', () => {
     for (const bad of [Number.NaN, Number.NEGATIVE_INFINITY]) {
-      expect(thrown(() => encodeNvfp4(matrix(Float32Array.of(1, bad, 2), 1, 3))).code).toBe('argument/value');
+      expect(thrown(() => encodeNvfp4(matrix(Float32Array.of(1, bad, 2), 1, 3))).message).toContain('weight [0, 1]');
     }
     expect(thrown(() => encodeNvfp4(matrix(new Float32Array(2), 1, 2), { scaleRule: 'x' as 'torchao' })).code).toBe('argument/option');
   });
