@@ -5,7 +5,8 @@
     pip download --no-deps auto-gptq==0.7.1 autoawq==0.2.9        # unpacked into SRC; only two functions are read from them
     python floats.py OLD SRC > floats.json
 
-Outputs are kept as FNV-1a hashes of their bytes; inputs are made by the same generator in the test.
+Outputs are kept as FNV-1a hashes of their bytes; inputs are made by the same generator in the test. Run it on a processor with fused
+multiply-add: without, torch.linspace gives other last bits, and with it some levels of the dynamic map.
 """
 import ast, glob, json, sys, types
 import numpy as np
