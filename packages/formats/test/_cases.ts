@@ -7,16 +7,22 @@ import {
   type Dense,
   type FloatData,
   type FloatFormat,
+  type GridScales,
   type LayoutKind,
   type Lut,
+  type Minifloat,
+  type MinifloatFormat,
   ndarray,
+  type OuterScales,
   type Rng,
+  type ScaleFormat,
   type Scales,
 } from '@lmq/tensor';
 import { naiveFloat } from './_bits.js';
 
-export const KINDS: LayoutKind[] = ['dense', 'affine', 'lut', 'blocks', 'sum', 'parts', 'rescaled'];
+export const KINDS: LayoutKind[] = ['dense', 'minifloat', 'affine', 'lut', 'blocks', 'sum', 'parts', 'rescaled'];
 const FORMATS: FloatFormat[] = ['fp32', 'fp16', 'bf16'];
+const BITS: Record<MinifloatFormat, number> = { fp8e4m3: 8, fp8e5m2: 8, fp6e2m3: 6, fp6e3m2: 6, fp4e2m1: 4 };
 
 const pick = <T>(rng: Rng, from: readonly T[]): T => from[rng.below(from.length)];
 const bytes = (rng: Rng, n: number) => Uint8Array.from({ length: n }, () => rng.below(256));
@@ -28,10 +34,48 @@ function floats(rng: Rng, format: FloatFormat, n: number): FloatData {
   return Uint16Array.from({ length: n }, () => (rng.below(2) << 15) | (one - 0x600 + rng.below(0x900)));
 }
 
-function scales(rng: Rng, rows: number, cols: number): Scales {
+/** Finite codes; E5M2's exponents stay below those of infinity. */
+function finiteCodes(rng: Rng, format: MinifloatFormat, rows: number, cols: number): Uint8Array {
+  const out = bytes(rng, rows * Math.ceil((cols * BITS[format]) / 8));
+  return BITS[format] < 8 ? out : out.map((c) => (Number.isFinite(naiveFloat(c, format)) ? c : c & 0x80));
+}
+
+/** Everything about scales but their blocks; `n` of them. */
+function stored(rng: Rng, n: number): Omit<Scales, 'block'> {
+  const format = pick<ScaleFormat>(rng, [...FORMATS, 'fp8e4m3', 'e8m0', 'table8']);
+  switch (format) {
+    case 'fp8e4m3': {
+      const data = finiteCodes(rng, format, 1, n);
+      if (rng.below(2)) return { format, data };
+      return { format, data, global: { op: pick(rng, ['divide', 'multiply'] as const), value: Math.fround(0.1 + rng.uniform()) } };
+    }
+    case 'e8m0':
+      return { format, data: Uint8Array.from({ length: n }, () => 97 + rng.below(60)) };
+    case 'table8': {
+      const t: Omit<Scales, 'block'> = { format, data: bytes(rng, n), table: Float32Array.from({ length: 256 }, () => rng.normal()) };
+      if (rng.below(2)) {
+        const flat = 1 + rng.below(n);
+        const outer: OuterScales = { block: { flat }, format: pick(rng, FORMATS), data: new Float32Array() };
+        outer.data = floats(rng, outer.format, Math.ceil(n / flat));
+        t.outer = { scales: outer, offset: Math.fround(rng.normal()) };
+      }
+      return t;
+    }
+    default:
+      return { format, data: floats(rng, format, n) };
+  }
+}
+
+function scales(rng: Rng, rows: number, cols: number): GridScales {
   const block: [number, number] = [pick(rng, [1, 1, rows, 1 + rng.below(rows)]), pick(rng, [cols, 1 + rng.below(cols)])];
-  const format = pick(rng, FORMATS);
-  return { block, format, data: floats(rng, format, Math.ceil(rows / block[0]) * Math.ceil(cols / block[1])) };
+  return { block, ...stored(rng, Math.ceil(rows / block[0]) * Math.ceil(cols / block[1])) };
+}
+
+/** In rectangles or in runs across rows. */
+function anyScales(rng: Rng, rows: number, cols: number): Scales {
+  if (rng.below(2)) return scales(rng, rows, cols);
+  const flat = pick(rng, [1 + rng.below(rows * cols), Math.min(rows, 2) * cols, Math.ceil(cols / 2)]);
+  return { block: { flat }, ...stored(rng, Math.ceil((rows * cols) / flat)) };
 }
 
 /** 0 … n - 1 in random order, cut in up to three pieces. */
@@ -45,11 +89,17 @@ function split(rng: Rng, n: number): Uint32Array[] {
 /** A valid tensor. `depth` layouts may still nest. */
 export function randomTensor(rng: Rng, kind: LayoutKind, rows: number, cols: number, depth = 2): CompressedTensor {
   const shape: [number, number] = [rows, cols];
-  const inner = (r: number, c: number) => randomTensor(rng, pick(rng, depth > 0 ? KINDS : KINDS.slice(0, 3)), r, c, depth - 1);
+  const inner = (r: number, c: number) => randomTensor(rng, pick(rng, depth > 0 ? KINDS : KINDS.slice(0, 4)), r, c, depth - 1);
   switch (kind) {
     case 'dense': {
       const format = pick(rng, FORMATS);
       return { kind, shape, format, data: floats(rng, format, rows * cols) } satisfies Dense;
+    }
+    case 'minifloat': {
+      const format = pick(rng, Object.keys(BITS) as MinifloatFormat[]);
+      const t: Minifloat = { kind, shape, format, codes: finiteCodes(rng, format, rows, cols) };
+      if (rng.below(3)) t.scales = anyScales(rng, rows, cols);
+      return t;
     }
     case 'affine': {
       const bits = 1 + rng.below(8);
@@ -68,7 +118,7 @@ export function randomTensor(rng: Rng, kind: LayoutKind, rows: number, cols: num
       const turned = rng.below(2) === 1; // tables may be strided
       const tables = ndarray(data, [n, 2 ** bits], turned ? [1, n] : [2 ** bits, 1], 3);
       const t: Lut = { kind, shape, bits, codes: bytes(rng, rows * Math.ceil((cols * bits) / 8)), tables, tablePer };
-      if (rng.below(2)) t.scales = scales(rng, rows, cols);
+      if (rng.below(2)) t.scales = anyScales(rng, rows, cols);
       return t;
     }
     case 'blocks': {
@@ -107,10 +157,36 @@ function codeAt(data: Uint8Array, from: number, i: number, bits: number): number
   return code;
 }
 
-const stored = (format: FloatFormat, data: FloatData, i: number) => (format === 'fp32' ? data[i] : naiveFloat(data[i], format));
+const storedAt = (format: FloatFormat, data: FloatData, i: number) => (format === 'fp32' ? data[i] : naiveFloat(data[i], format));
 
 /** Index of the scale of row r, group g. */
-const scaleIndex = (s: Scales, cols: number, r: number, g: number) => Math.floor(r / s.block[0]) * Math.ceil(cols / s.block[1]) + g;
+const scaleIndex = (s: GridScales, cols: number, r: number, g: number) => Math.floor(r / s.block[0]) * Math.ceil(cols / s.block[1]) + g;
+
+/** Index of the scale of element [r, c]. */
+function scaleIndexAt(s: Scales, cols: number, r: number, c: number): number {
+  if (!Array.isArray(s.block)) return Math.floor((r * cols + c) / s.block.flat);
+  return scaleIndex(s as GridScales, cols, r, Math.floor(c / s.block[1]));
+}
+
+/** Scale `i`, each step rounded to float32. */
+function scaleAt({ format, data, table, outer, global }: Scales, i: number): number {
+  const code = data[i];
+  let x =
+    format === 'table8'
+      ? table![code]
+      : format === 'e8m0'
+        ? 2 ** (code - 127)
+        : format === 'fp8e4m3'
+          ? naiveFloat(code, format)
+          : Number.NaN;
+  if (Number.isNaN(x)) x = storedAt(format as FloatFormat, data as FloatData, i);
+  if (outer) {
+    x = Math.fround(x * storedAt(outer.scales.format, outer.scales.data, Math.floor(i / outer.scales.block.flat)));
+    x = Math.fround(x + outer.offset);
+  }
+  if (global) x = Math.fround(global.op === 'divide' ? x / global.value : x * global.value);
+  return x;
+}
 
 /** Elements and bytes of a block, and where its fp16 numbers are. */
 const BLOCK_SHAPES: Record<BlockType, { size: number; bytes: number; halves: number[] }> = {
@@ -154,21 +230,25 @@ export function valueAt(t: CompressedTensor, r: number, c: number): number {
   const cols = t.shape[1];
   switch (t.kind) {
     case 'dense':
-      return stored(t.format, t.data, r * cols + c);
+      return storedAt(t.format, t.data, r * cols + c);
+    case 'minifloat': {
+      const bits = BITS[t.format];
+      const value = naiveFloat(codeAt(t.codes, r * Math.ceil((cols * bits) / 8), c, bits), t.format);
+      return t.scales ? Math.fround(value * scaleAt(t.scales, scaleIndexAt(t.scales, cols, r, c))) : value;
+    }
     case 'affine': {
       const code = codeAt(t.codes, r * Math.ceil((cols * t.bits) / 8), c, t.bits);
       const g = t.groupIndex ? t.groupIndex[c] : Math.floor(c / t.groupSize);
       const s = scaleIndex(t.scales, cols, r, g);
       const zero = t.zeroPoints ? codeAt(t.zeroPoints, 0, s, t.bits) : 2 ** (t.bits - 1);
-      return Math.fround((code - zero) * stored(t.scales.format, t.scales.data, s));
+      return Math.fround((code - zero) * scaleAt(t.scales, s));
     }
     case 'lut': {
       const code = codeAt(t.codes, r * Math.ceil((cols * t.bits) / 8), c, t.bits);
       const { data, stride, offset } = t.tables;
       const value = data[offset + { tensor: 0, row: r, column: c }[t.tablePer] * stride[0] + code * stride[1]];
       if (!t.scales) return value;
-      const s = scaleIndex(t.scales, cols, r, Math.floor(c / t.scales.block[1]));
-      return Math.fround(value * stored(t.scales.format, t.scales.data, s));
+      return Math.fround(value * scaleAt(t.scales, scaleIndexAt(t.scales, cols, r, c)));
     }
     case 'blocks':
       return Math.fround(blockValue(t, r, c));
