@@ -37,12 +37,7 @@ export function encodeBlocks(type: BlockType, w: Tensor, { importance }: EncodeB
     throw new LmqError('argument/shape', 'rows are not whole blocks', { op, expected: `a multiple of ${blockSize} columns`, found: cols });
   }
   const src = contiguous(w);
-  for (let i = 0; i < src.length; i++) {
-    if (Math.abs(src[i]) <= largest && src[i] - src[i] === 0) continue;
-    const at = `weight [${Math.floor(i / cols)}, ${i % cols}]`;
-    if (!Number.isFinite(src[i])) throw new LmqError('argument/value', `${at} is not finite`, { op, found: src[i] });
-    throw new LmqError('argument/value', `${at} is too large for ${type}`, { op, expected: `at most ${largest}`, found: src[i] });
-  }
+  checkWeights(src, cols, type, largest, op);
   if (importance) checkImportance(importance, rows, cols, op);
   const step = blockRowBytes(type, cols);
   const data = new Uint8Array(rows * step);
@@ -69,6 +64,19 @@ export function encodeBlocks(type: BlockType, w: Tensor, { importance }: EncodeB
 
 /** Types that have an encoder. */
 const ENCODABLE = /* @__PURE__ */ Object.entries(BLOCK_TYPES).flatMap(([name, { encode }]) => (encode ? [name] : []));
+
+function checkWeights(src: Float32Array, cols: number, type: BlockType, largest: number, op: string): void {
+  const bits = new Int32Array(src.buffer, src.byteOffset, src.length);
+  const at = (i: number) => `weight [${Math.floor(i / cols)}, ${i % cols}]`;
+  for (let i = 0; i < src.length; i++) {
+    if ((bits[i] & 0x7f800000) === 0x7f800000) throw new LmqError('argument/value', `${at(i)} is not finite`, { op, found: src[i] });
+  }
+  if (largest === Number.POSITIVE_INFINITY) return;
+  for (let i = 0; i < src.length; i++) {
+    if (Math.abs(src[i]) <= largest) continue;
+    throw new LmqError('argument/value', `${at(i)} is too large for ${type}`, { op, expected: `at most ${largest}`, found: src[i] });
+  }
+}
 
 function checkImportance(importance: Float32Array, rows: number, cols: number, op: string): void {
   const runs = importance.length / cols;

@@ -6,15 +6,15 @@ import { floatToFp16, fp16ToFloat } from '../fp16.js';
 
 const { fround, sqrt } = Math;
 
-/** Adding it to a float32 of magnitude below 2^22 rounds that to an integer, half to even. */
-const MAGIC = 12582912;
+/** Adding it to a double of magnitude below 2^51 rounds that to an integer, half to even. */
+const MAGIC = 1.5 * 2 ** 52;
 /** Blocks smaller than this count as zero. */
 export const GROUP_MAX_EPS = fround(1e-15);
 export const TENTH = fround(0.1);
 
-/** A float32 of magnitude below 2^22, rounded to the nearest integer, half to even. */
+/** `x`, of magnitude below 2^51, rounded to the nearest integer, half to even. The reference's way to do so ends at 2^22. */
 export function nearestInt(x: number): number {
-  return fround(x + MAGIC) - MAGIC;
+  return x + MAGIC - MAGIC;
 }
 
 /** Stores `value` as little-endian fp16 and returns the number stored. */
@@ -55,5 +55,29 @@ export function weigh(x: Float32Array, importance: Float32Array, from: number, c
 export function indexOfLargest(x: Float32Array, from: number, count: number): number {
   let at = from;
   for (let i = from + 1; i < from + count; i++) if (Math.abs(x[i]) > Math.abs(x[at])) at = i;
+  return at;
+}
+
+/** The bits of finite float32 numbers, for {@link largestBits}. */
+export function bitsOf(x: Float32Array): Int32Array {
+  return new Int32Array(x.buffer, x.byteOffset, x.length);
+}
+
+/**
+ * The same index as {@link indexOfLargest} gives, faster where little else is done per weight: bits without the sign order as magnitudes do,
+ * and their maximum takes no branch, which processors guess wrong a few times per block. `count` is even.
+ */
+export function largestBits(bits: Int32Array, from: number, count: number): number {
+  let even = 0;
+  let odd = 0;
+  for (let i = from; i < from + count; i += 2) {
+    const a = even - (bits[i] & 0x7fffffff);
+    const b = odd - (bits[i + 1] & 0x7fffffff);
+    even -= a & (a >> 31);
+    odd -= b & (b >> 31);
+  }
+  const largest = Math.max(even, odd);
+  let at = from;
+  while ((bits[at] & 0x7fffffff) !== largest) at++;
   return at;
 }

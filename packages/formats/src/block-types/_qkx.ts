@@ -22,8 +22,15 @@ export interface Tries {
 /** What all types with a minimum try when there are importances. */
 export const WEIGHTED_TRIES: Tries = { first: /* @__PURE__ */ fround(-0.9), step: /* @__PURE__ */ fround(0.05), last: 36 };
 
-/** Scratch for one search at a time. */
-const tried = /* @__PURE__ */ new Uint8Array(32);
+/** Scratch for one search at a time; doubles, because reading float32 converts each time. */
+const v = /* @__PURE__ */ new Float64Array(32);
+const cost = /* @__PURE__ */ new Float64Array(32);
+const tried = /* @__PURE__ */ new Float64Array(32);
+
+/** The code of `x`, as far above the minimum, given the reciprocal of the scale. */
+function level(x: number, inverse: number, most: number): number {
+  return Math.max(0, Math.min(most, nearestInt(fround(inverse * x))));
+}
 
 /**
  * Chooses scale and minimum for the `count` (at most 32) weights of `x` from `from` on, and writes their codes 0 … `most` to `codes` from
@@ -47,12 +54,14 @@ export function searchScaleAndMin(
   let max = min;
   let sw = w[0];
   let sx = fround(sw * min);
-  for (let i = 1; i < count; i++) {
-    const v = x[from + i];
-    if (v < min) min = v;
-    if (v > max) max = v;
-    sw = fround(sw + w[i]);
-    sx = fround(sx + fround(w[i] * v));
+  for (let i = 0; i < count; i++) {
+    v[i] = x[from + i];
+    cost[i] = w[i];
+    if (v[i] < min) min = v[i];
+    if (v[i] > max) max = v[i];
+    if (i === 0) continue;
+    sw = fround(sw + cost[i]);
+    sx = fround(sx + fround(cost[i] * v[i]));
   }
   if (min > 0) min = 0;
   if (!(fround(fround(sw * most) * fround(sw * Math.max(most, max, -min))) < Number.POSITIVE_INFINITY)) {
@@ -71,11 +80,10 @@ export function searchScaleAndMin(
   let scale = fround(1 / inverse);
   let best = 0;
   for (let i = 0; i < count; i++) {
-    const v = x[from + i];
-    const l = Math.max(0, Math.min(most, nearestInt(fround(inverse * fround(v - min)))));
+    const l = level(fround(v[i] - min), inverse, most);
     codes[from + i] = l;
-    const diff = fround(fround(fround(scale * l) + min) - v);
-    best = fround(best + fround(w[i] * (absolute ? abs(diff) : fround(diff * diff))));
+    const diff = fround(fround(fround(scale * l) + min) - v[i]);
+    best = fround(best + fround(cost[i] * (absolute ? abs(diff) : fround(diff * diff))));
   }
   for (let k = 0; k <= last; k++) {
     inverse = fround(fround(fround(first + fround(step * k)) + most) / fround(max - min));
@@ -83,13 +91,12 @@ export function searchScaleAndMin(
     let sll = 0;
     let sxl = 0;
     for (let i = 0; i < count; i++) {
-      const v = x[from + i];
-      const l = Math.max(0, Math.min(most, nearestInt(fround(inverse * fround(v - min)))));
+      const l = level(fround(v[i] - min), inverse, most);
       tried[i] = l;
-      const wl = fround(w[i] * l);
+      const wl = fround(cost[i] * l);
       sl = fround(sl + wl);
       sll = fround(sll + fround(wl * l));
-      sxl = fround(sxl + fround(wl * v));
+      sxl = fround(sxl + fround(wl * v[i]));
     }
     const d = fround(fround(sw * sll) - fround(sl * sl));
     if (!(d > 0)) continue;
@@ -101,8 +108,8 @@ export function searchScaleAndMin(
     }
     let error = 0;
     for (let i = 0; i < count; i++) {
-      const diff = fround(fround(fround(newScale * tried[i]) + newMin) - x[from + i]);
-      error = fround(error + fround(w[i] * (absolute ? abs(diff) : fround(diff * diff))));
+      const diff = fround(fround(fround(newScale * tried[i]) + newMin) - v[i]);
+      error = fround(error + fround(cost[i] * (absolute ? abs(diff) : fround(diff * diff))));
     }
     if (!(error < best)) continue;
     for (let i = 0; i < count; i++) codes[from + i] = tried[i];

@@ -10,12 +10,15 @@ import { GROUP_MAX_EPS, indexOfLargest, nearestInt, TENTH } from './_float32.js'
 
 const { fround } = Math;
 
-/** Scratch for one search at a time. */
-const wx = /* @__PURE__ */ new Float32Array(32);
+/** Scratch for one search at a time; doubles, because reading float32 converts each time. */
+const v = /* @__PURE__ */ new Float64Array(32);
+const cost = /* @__PURE__ */ new Float64Array(32);
+const costV = /* @__PURE__ */ new Float64Array(32);
 
 /** The code of `x` given the reciprocal of the scale: in -n … n - 1. */
 function level(x: number, inverse: number, n: number): number {
-  return Math.max(-n, Math.min(n - 1, nearestInt(fround(inverse * x))));
+  const l = nearestInt(fround(inverse * x));
+  return l < -n ? -n : l < n ? l : n - 1;
 }
 
 /**
@@ -25,13 +28,16 @@ function level(x: number, inverse: number, n: number): number {
  * @returns the scale, a float32; 0 when the weights are all zero, or nearly; NaN or infinite when the sums overflow
  */
 export function searchScale(x: Float32Array, from: number, count: number, n: number, w: Float32Array, codes: Uint8Array): number {
-  const end = from + count;
   const max = x[indexOfLargest(x, from, count)];
   if (Math.abs(max) < GROUP_MAX_EPS) {
-    codes.fill(0, from, end);
+    codes.fill(0, from, from + count);
     return 0;
   }
-  for (let i = 0; i < count; i++) wx[i] = w[i] * x[from + i];
+  for (let i = 0; i < count; i++) {
+    v[i] = x[from + i];
+    cost[i] = w[i];
+    costV[i] = fround(w[i] * v[i]);
+  }
   let scale = 0;
   let best = 0;
   let chosen = 0;
@@ -42,9 +48,9 @@ export function searchScale(x: Float32Array, from: number, count: number, n: num
     let xl = 0;
     let ll = 0;
     for (let i = 0; i < count; i++) {
-      const l = level(x[from + i], inverse, n);
-      xl = fround(xl + fround(wx[i] * l));
-      ll = fround(ll + fround(fround(w[i] * l) * l));
+      const l = level(v[i], inverse, n);
+      xl = fround(xl + fround(costV[i] * l));
+      ll = fround(ll + fround(fround(cost[i] * l) * l));
     }
     if (k > 0 && !(ll > 0 && fround(xl * xl) > fround(best * ll))) continue;
     scale = ll ? fround(xl / ll) : 0;
@@ -52,7 +58,7 @@ export function searchScale(x: Float32Array, from: number, count: number, n: num
     best = fround(scale * xl);
     chosen = inverse;
   }
-  for (let i = from; i < end; i++) codes[i] = level(x[i], chosen, n) + n;
+  for (let i = 0; i < count; i++) codes[from + i] = level(v[i], chosen, n) + n;
   return scale;
 }
 

@@ -9,7 +9,7 @@
  */
 
 import { DOUBLED_E2M1, nearestE2m1 } from './_e2m1.js';
-import { indexOfLargest } from './_float32.js';
+import { bitsOf, largestBits } from './_float32.js';
 import { lookUpNibbles } from './_nibbles.js';
 import type { BlockTraits } from './_traits.js';
 
@@ -24,8 +24,9 @@ export const mxfp4: BlockTraits = {
   largest: 1.5 * 2 ** 127, // the largest finite value; rounding could take weights beyond it to infinity
 
   encode(src, out) {
+    const bits = bitsOf(src);
     for (let x = 0, o = 0; x < src.length; x += 32, o += BYTES) {
-      const max = Math.abs(src[indexOfLargest(src, x, 32)]);
+      const max = Math.abs(src[largestBits(bits, x, 32)]);
       const e = max > 0 ? Math.max(0, Math.floor(fround(Math.log2(max))) + 125) : 0;
       const scale = 2 ** (e - 128);
       out[o] = e;

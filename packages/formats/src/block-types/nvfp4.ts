@@ -9,7 +9,7 @@
  */
 import { float32Bits } from '../_bits.js';
 import { DOUBLED_E2M1, nearestE2m1 } from './_e2m1.js';
-import { indexOfLargest } from './_float32.js';
+import { bitsOf, largestBits } from './_float32.js';
 import { lookUpNibbles } from './_nibbles.js';
 import type { BlockTraits } from './_traits.js';
 
@@ -40,10 +40,11 @@ export const nvfp4: BlockTraits = {
   largest: 2688, // 6 * 448
 
   encode(src, out) {
+    const bits = bitsOf(src);
     for (let x = 0, o = 0; x < src.length; x += 64, o += BYTES) {
       for (let k = 0; k < 4; k++) {
         const from = x + 16 * k;
-        const byte = encodeScale(fround(Math.abs(src[indexOfLargest(src, from, 16)]) / 6));
+        const byte = encodeScale(fround(Math.abs(src[largestBits(bits, from, 16)]) / 6));
         const scale = SCALES[byte];
         out[o + k] = byte;
         for (let j = 0; j < 8; j++)

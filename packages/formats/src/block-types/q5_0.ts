@@ -7,7 +7,7 @@
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { fifthBits, packFifthBit } from './_fifth-bit.js';
-import { meanSquare, weigh, writeHalf } from './_float32.js';
+import { bitsOf, largestBits, meanSquare, weigh, writeHalf } from './_float32.js';
 import { searchScale } from './_qx.js';
 import type { BlockTraits } from './_traits.js';
 
@@ -20,16 +20,9 @@ export const q5_0: BlockTraits = {
 
   encode(src, out) {
     const codes = new Uint8Array(32);
+    const bits = bitsOf(src);
     for (let x = 0, o = 0; x < src.length; x += 32, o += 22) {
-      let amax = 0;
-      let max = 0;
-      for (let j = 0; j < 32; j++) {
-        const a = Math.abs(src[x + j]);
-        if (a > amax) {
-          amax = a;
-          max = src[x + j];
-        }
-      }
+      const max = src[largestBits(bits, x, 32)];
       const d = fround(max / -16);
       const id = d ? fround(1 / d) : 0;
       const h = floatToFp16(d);
