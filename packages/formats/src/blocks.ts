@@ -24,12 +24,13 @@ export interface EncodeBlocksOpts {
  * Quantizes `w` [out, in] to blocks, byte for byte as ggml's reference (`quantize_<type>`) compiled without contraction of products and
  * sums. As there, a block whose columns all have importance 0 is stored as zeros or from its range alone.
  * @throws LmqError `argument/option` for an unknown type or one that lmq only reads, `argument/shape` when `in` is not a multiple of the
- * block size or the importances fit no rows, `argument/value` for NaN, infinity, a magnitude that the type cannot hold, importances that
- * are negative or not finite, and a run of importances that is all zero, which would wipe its rows out
+ * block size or the importances fit no rows, `argument/value` for weights that are not float32, NaN, infinity, a magnitude that the type
+ * cannot hold, importances that are negative or not finite, and a run of importances that is all zero, which would wipe its rows out
  */
 export function encodeBlocks(type: BlockType, w: Tensor, { importance }: EncodeBlocksOpts = {}): Blocks {
   const op = 'encodeBlocks';
-  checkOneOf(type, 'block type', ENCODABLE, op);
+  const encodable = Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode);
+  checkOneOf(type, 'block type', encodable, op);
   const [rows, cols] = matrixShape(w, op);
   const traits = BLOCK_TYPES[type];
   const { blockSize, encode, encodeWeighted, largest = Number.POSITIVE_INFINITY } = traits;
@@ -62,10 +63,14 @@ export function encodeBlocks(type: BlockType, w: Tensor, { importance }: EncodeB
   return { kind: 'blocks', shape: [rows, cols], type, data };
 }
 
-/** Types that have an encoder. */
-const ENCODABLE = /* @__PURE__ */ Object.entries(BLOCK_TYPES).flatMap(([name, { encode }]) => (encode ? [name] : []));
-
 function checkWeights(src: Float32Array, cols: number, type: BlockType, largest: number, op: string): void {
+  if (!(src instanceof Float32Array)) {
+    throw new LmqError('argument/value', 'the weights are the wrong kind of array', {
+      op,
+      expected: 'Float32Array',
+      found: Object.prototype.toString.call(src).slice(8, -1),
+    });
+  }
   const bits = new Int32Array(src.buffer, src.byteOffset, src.length);
   const at = (i: number) => `weight [${Math.floor(i / cols)}, ${i % cols}]`;
   for (let i = 0; i < src.length; i++) {

@@ -272,6 +272,7 @@ describe.each(TYPES)('%s', (type) => {
       expect(decode(encodeBlocks(type, ndarray(nan))).data[blockSize + 8]).toBe(-largest);
     }
     expect(thrown(() => encodeBlocks(type, ndarray(new Float32Array(blockSize + 1)))).code).toBe('argument/shape');
+    expect(thrown(() => encodeBlocks(type, ndarray(new Float64Array(blockSize)) as never)).code).toBe('argument/value');
     expect(thrown(() => encodeBlocks('Q9_K' as BlockType, ndarray(nan))).code).toBe('argument/option');
   });
 

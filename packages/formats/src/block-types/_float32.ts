@@ -64,8 +64,8 @@ export function bitsOf(x: Float32Array): Int32Array {
 }
 
 /**
- * The same index as {@link indexOfLargest} gives, faster where little else is done per weight: bits without the sign order as magnitudes do,
- * and their maximum takes no branch, which processors guess wrong a few times per block. `count` is even.
+ * The same index as {@link indexOfLargest} gives, faster where little else is done per weight: bits without the sign order as magnitudes
+ * do, and their maximum takes no branch, which processors guess wrong a few times per block. `count` is even.
  */
 export function largestBits(bits: Int32Array, from: number, count: number): number {
   let even = 0;

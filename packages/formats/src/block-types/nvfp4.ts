@@ -1,6 +1,6 @@
 /**
- * GGUF block type NVFP4: 64 weights in 36 bytes, 4 sub-blocks of 16, `w = value[q] * d` with the doubled E2M1 values of `_e2m1.ts`. Bytes: 4
- * scales, then 8 bytes per sub-block, of which byte j holds weight j in its low and weight j + 8 in its high nibble. A scale is FP8 E4M3
+ * GGUF block type NVFP4: 64 weights in 36 bytes, 4 sub-blocks of 16, `w = value[q] * d` with the doubled E2M1 values of `_e2m1.ts`. Bytes:
+ * 4 scales, then 8 bytes per sub-block, of which byte j holds weight j in its low and weight j + 8 in its high nibble. A scale is FP8 E4M3
  * whose sign does not count, halved because the values are doubled; 0x7f, E4M3's NaN, decodes to zero.
  *
  * Scale as in ggml's reference, which takes no importances: a sixth of the largest magnitude, rounded half up to E4M3; from 256 on, 448.

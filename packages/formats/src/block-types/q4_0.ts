@@ -3,7 +3,8 @@
  * weight j in its low and weight j + 16 in its high nibble.
  *
  * Scale as in ggml's reference: d is the weight of largest magnitude (the first such) over -8, so d may be negative and an all-zero block
- * stores -0. Codes are made with the float32 d, not with its fp16. With importances, d and the codes come from a search (`_qx.ts`). Every step is rounded to float32: bytes equal the reference's.
+ * stores -0. Codes are made with the float32 d, not with its fp16. With importances, d and the codes come from a search (`_qx.ts`). Every
+ * step is rounded to float32: bytes equal the reference's.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';

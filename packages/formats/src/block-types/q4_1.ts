@@ -3,7 +3,8 @@
  * weight j in its low and weight j + 16 in its high nibble.
  *
  * Scale as in ggml's reference: m is the smallest weight, d the range over 15. Codes are made with the float32 d and m, not with their
- * fp16. With importances, d, m and the codes come from a search (`_qkx.ts`). Every step is rounded to float32: bytes equal the reference's. Decoding rounds once.
+ * fp16. With importances, d, m and the codes come from a search (`_qkx.ts`). Every step is rounded to float32: bytes equal the reference's.
+ * Decoding rounds once.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';

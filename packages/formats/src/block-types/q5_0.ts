@@ -2,7 +2,8 @@
  * GGUF block type Q5_0: 32 weights in 22 bytes, `w = (q - 16) * d`. Bytes: d as little-endian fp16, then the codes as in `_fifth-bit.ts`.
  *
  * Scale as in ggml's reference: d is the weight of largest magnitude (the first such) over -16, so d may be negative and an all-zero block
- * stores -0. Codes are made with the float32 d, not with its fp16. With importances, d and the codes come from a search (`_qx.ts`). Every step is rounded to float32: bytes equal the reference's.
+ * stores -0. Codes are made with the float32 d, not with its fp16. With importances, d and the codes come from a search (`_qx.ts`). Every
+ * step is rounded to float32: bytes equal the reference's.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';

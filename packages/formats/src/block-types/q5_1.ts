@@ -1,9 +1,10 @@
 /**
- * GGUF block type Q5_1: 32 weights in 24 bytes, `w = q * d + m`. Bytes: d and m as little-endian fp16, then the codes as in
- * `_fifth-bit.ts`.
+ * GGUF block type Q5_1: 32 weights in 24 bytes, `w = q * d + m`. Bytes: d and m as little-endian fp16, then the codes as in `_fifth-
+ * bit.ts`.
  *
  * Scale as in ggml's reference: m is the smallest weight, d the range over 31. Codes are made with the float32 d and m, not with their
- * fp16. With importances, d, m and the codes come from a search (`_qkx.ts`). Every step is rounded to float32: bytes equal the reference's. Decoding rounds once.
+ * fp16. With importances, d, m and the codes come from a search (`_qkx.ts`). Every step is rounded to float32: bytes equal the reference's.
+ * Decoding rounds once.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';

@@ -1,10 +1,11 @@
 /**
  * GGUF block type Q6_K: 256 weights in 210 bytes, 16 sub-blocks of 16, `w = (q - 32) * scale[sub-block] * d`. Bytes: 128 with the low
- * nibbles, 64 with the upper two bits, 16 signed scales, d as little-endian fp16. Each half of 128 weights takes 64 low bytes and 32
- * upper ones: low byte l holds weights l and l + 64, low byte l + 32 weights l + 32 and l + 96, upper byte l all four, lowest first.
+ * nibbles, 64 with the upper two bits, 16 signed scales, d as little-endian fp16. Each half of 128 weights takes 64 low bytes and 32 upper
+ * ones: low byte l holds weights l and l + 64, low byte l + 32 weights l + 32 and l + 96, upper byte l all four, lowest first.
  *
  * Scales as in ggml's reference: searched per sub-block (`_qx.ts`), where an error costs the weight's square or the importance of its
- * column, then rounded to multiples of d = largest / -128; codes are made again with the rounded scale and the fp16 d. Every step is rounded to float32: bytes equal the reference's. Decoding rounds once.
+ * column, then rounded to multiples of d = largest / -128; codes are made again with the rounded scale and the fp16 d. Every step is
+ * rounded to float32: bytes equal the reference's. Decoding rounds once.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
