@@ -18,6 +18,7 @@ import {
   type ScaleFormat,
   type Scales,
 } from '@lmq/tensor';
+import { gridPoints } from '../src/block-types/_iq-grids.js';
 import { naiveFloat } from './_bits.js';
 
 export const KINDS: LayoutKind[] = ['dense', 'minifloat', 'affine', 'lut', 'blocks', 'sum', 'parts', 'rescaled'];
@@ -129,6 +130,8 @@ export function randomTensor(rng: Rng, kind: LayoutKind, rows: number, cols: num
       const data = bytes(rng, ((rows * cols) / size) * length);
       for (let o = 0; o < data.length; o += length) {
         for (const h of halves) if (((data[o + h + 1] ?? 0) & 0x7c) === 0x7c) data[o + h + 1]! ^= 0x40; // keep the half finite
+        if (type === 'MXFP4') data[o]! %= 253; // and its largest values
+        if (type === 'IQ1_M') data[o + 55]! &= 0xbf; // the exponent of a half spread over four words
       }
       return { kind, shape, type, data };
     }
@@ -188,6 +191,13 @@ function scaleAt({ format, data, table, outer, global }: Scales, i: number): num
   return x;
 }
 
+/** Sign of weight j of 8, given those of seven: an even number is negative. */
+function evenSign(seven: number, j: number): number {
+  const bits = Array.from({ length: 7 }, (_, i) => Math.floor(seven / 2 ** i) % 2);
+  const bit = j < 7 ? bits[j]! : bits.reduce((a, b) => a + b) % 2;
+  return 1 - 2 * bit;
+}
+
 /** Elements and bytes of a block, and where its fp16 numbers are. */
 const BLOCK_SHAPES: Record<BlockType, { size: number; bytes: number; halves: number[] }> = {
   Q4_0: { size: 32, bytes: 18, halves: [0] },
@@ -195,8 +205,28 @@ const BLOCK_SHAPES: Record<BlockType, { size: number; bytes: number; halves: num
   Q5_0: { size: 32, bytes: 22, halves: [0] },
   Q5_1: { size: 32, bytes: 24, halves: [0, 2] },
   Q8_0: { size: 32, bytes: 34, halves: [0] },
+  Q2_K: { size: 256, bytes: 84, halves: [80, 82] },
+  Q3_K: { size: 256, bytes: 110, halves: [108] },
+  Q4_K: { size: 256, bytes: 144, halves: [0, 2] },
+  Q5_K: { size: 256, bytes: 176, halves: [0, 2] },
   Q6_K: { size: 256, bytes: 210, halves: [208] },
+  IQ4_NL: { size: 32, bytes: 18, halves: [0] },
+  IQ4_XS: { size: 256, bytes: 136, halves: [0] },
+  TQ1_0: { size: 256, bytes: 54, halves: [52] },
+  TQ2_0: { size: 256, bytes: 66, halves: [64] },
+  MXFP4: { size: 32, bytes: 17, halves: [] },
+  NVFP4: { size: 64, bytes: 36, halves: [] },
+  IQ1_S: { size: 256, bytes: 50, halves: [0] },
+  IQ1_M: { size: 256, bytes: 56, halves: [] },
+  IQ2_XXS: { size: 256, bytes: 66, halves: [0] },
+  IQ2_XS: { size: 256, bytes: 74, halves: [0] },
+  IQ2_S: { size: 256, bytes: 82, halves: [0] },
+  IQ3_XXS: { size: 256, bytes: 98, halves: [0] },
+  IQ3_S: { size: 256, bytes: 110, halves: [0] },
 };
+
+const IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
 
 function blockValue(t: Blocks, r: number, c: number): number {
   const { size, bytes: length } = BLOCK_SHAPES[t.type];
@@ -205,6 +235,17 @@ function blockValue(t: Blocks, r: number, c: number): number {
   const signed = (b: number) => (b < 128 ? b : b - 256);
   const j = c % size;
   const nibble = (at: number) => (j < 16 ? block[at + j]! % 16 : Math.floor(block[at + j - 16]! / 16));
+  /** Code of 2 bits: 32 bytes per 128 weights. */
+  const crumb = (b: Uint8Array, at: number, e: number) =>
+    codeAt(b, at + 32 * Math.floor(e / 128), 4 * (e % 32) + (Math.floor(e / 32) % 4), 2);
+  /** Code of 4 bits: 32 bytes per 64 weights. */
+  const kCode = (at: number) => codeAt(block, at + 32 * Math.floor(j / 64), 2 * (j % 32) + (Math.floor(j / 32) % 2), 4);
+  /** Scale (0) or minimum (1) of 6 bits of Q4_K and Q5_K. */
+  const pair = (which: number) => {
+    const k = Math.floor(j / 32);
+    if (k < 4) return block[4 + 4 * which + k]! % 64;
+    return codeAt(block, 12, 2 * (k - 4) + which, 4) + 16 * Math.floor(block[4 + 4 * which + k - 4]! / 64);
+  };
   switch (t.type) {
     case 'Q4_0':
       return (nibble(2) - 8) * half(0);
@@ -221,6 +262,88 @@ function blockValue(t: Blocks, r: number, c: number): number {
       const low = codeAt(block, 64 * h + 32 * (quarter % 2) + l, quarter >> 1, 4);
       const high = codeAt(block, 128 + 32 * h + l, quarter, 2);
       return half(208) * signed(block[192 + Math.floor(j / 16)]!) * (low + 16 * high - 32);
+    }
+    case 'Q2_K': {
+      const scale = block[Math.floor(j / 16)]!;
+      return half(80) * (scale % 16) * crumb(block, 16, j) - half(82) * Math.floor(scale / 16);
+    }
+    case 'Q3_K': {
+      const k = Math.floor(j / 16);
+      const low = codeAt(block, 96, k < 8 ? 2 * k : 2 * (k - 8) + 1, 4);
+      const high = codeAt(block, 104, 4 * (k % 4) + Math.floor(k / 4), 2);
+      const q = crumb(block, 32, j) + 4 * codeAt(block, 0, 8 * (j % 32) + Math.floor(j / 32), 1);
+      return half(108) * (low + 16 * high - 32) * (q - 4);
+    }
+    case 'Q4_K':
+      return half(0) * pair(0) * kCode(16) - half(2) * pair(1);
+    case 'Q5_K':
+      return half(0) * pair(0) * (kCode(48) + 16 * codeAt(block, 16, 8 * (j % 32) + Math.floor(j / 32), 1)) - half(2) * pair(1);
+    case 'IQ4_NL':
+      return half(0) * IQ4[nibble(2)]!;
+    case 'IQ4_XS': {
+      const k = Math.floor(j / 32);
+      const code = codeAt(block, 8 + 16 * k, 2 * (j % 16) + Math.floor((j % 32) / 16), 4);
+      return half(0) * (codeAt(block, 4, k, 4) + 16 * codeAt(block, 2, k, 2) - 32) * IQ4[code]!;
+    }
+    case 'TQ1_0': {
+      const [at, n] = j < 160 ? [j % 32, j / 32] : j < 240 ? [32 + (j % 16), (j - 160) / 16] : [48 + (j % 4), (j - 240) / 4];
+      const fraction = ((block[at]! / 256) * 3 ** Math.floor(n)) % 1; // what is left of 0.q0 q1 q2 q3 q4 after n digits
+      return (Math.floor(3 * fraction) - 1) * half(52);
+    }
+    case 'TQ2_0':
+      return (crumb(block, 0, j) - 1) * half(64);
+    case 'IQ1_S': {
+      const k = Math.floor(j / 8);
+      const point = block[2 + k]! + 256 * codeAt(block, 34 + 2 * Math.floor(k / 4), k % 4, 3);
+      const [scale, negative] = [codeAt(block, 34 + 2 * Math.floor(k / 4), 4, 3), block[35 + 2 * Math.floor(k / 4)]! > 127];
+      return half(0) * (2 * scale + 1) * (gridPoints('IQ1')[8 * point + (j % 8)]! + (negative ? -0.125 : 0.125));
+    }
+    case 'IQ1_M': {
+      const k = Math.floor(j / 8);
+      const high = codeAt(block, 32, k, 4);
+      const d = naiveFloat(
+        [1, 3, 5, 7].reduce((sum, at, i) => sum + codeAt(block, 48, 2 * at + 1, 4) * 16 ** i, 0),
+        'fp16',
+      );
+      const scale = codeAt(block, 48 + 2 * Math.floor(j / 64), Math.floor(j / 16) % 4, 3);
+      const coordinate = gridPoints('IQ1')[8 * (block[k]! + 256 * (high % 8)) + (j % 8)]!;
+      return d * (2 * scale + 1) * (coordinate + (high > 7 ? -0.125 : 0.125));
+    }
+    case 'IQ2_XXS': {
+      const at = 2 + 8 * Math.floor(j / 32);
+      const l = Math.floor((j % 32) / 8);
+      const value = gridPoints('IQ2_XXS')[8 * block[at + l]! + (j % 8)]!;
+      return half(0) * (0.5 + Math.floor(block[at + 7]! / 16)) * 0.25 * value * evenSign(codeAt(block, at + 4, l, 7), j % 8);
+    }
+    case 'IQ2_XS': {
+      const at = 2 + 2 * Math.floor(j / 8);
+      const word = block[at]! + 256 * block[at + 1]!;
+      const value = gridPoints('IQ2_XS')[8 * (word % 512) + (j % 8)]!;
+      return half(0) * (0.5 + codeAt(block, 66, Math.floor(j / 16), 4)) * 0.25 * value * evenSign(Math.floor(word / 512), j % 8);
+    }
+    case 'IQ2_S': {
+      const k = Math.floor(j / 8);
+      const value = gridPoints('IQ2_S')[8 * (block[2 + k]! + 256 * codeAt(block, 66, k, 2)) + (j % 8)]!;
+      return half(0) * (0.5 + codeAt(block, 74, Math.floor(j / 16), 4)) * 0.25 * value * (1 - 2 * codeAt(block, 34, j, 1));
+    }
+    case 'IQ3_XXS': {
+      const at = 66 + 4 * Math.floor(j / 32);
+      const value = gridPoints('IQ3_XXS')[4 * block[2 + Math.floor(j / 4)]! + (j % 4)]!;
+      const signs = codeAt(block, at, Math.floor((j % 32) / 8), 7);
+      return half(0) * (0.5 + Math.floor(block[at + 3]! / 16)) * 0.5 * value * evenSign(signs, j % 8);
+    }
+    case 'IQ3_S': {
+      const k = Math.floor(j / 4);
+      const value = gridPoints('IQ3_S')[4 * (block[2 + k]! + 256 * codeAt(block, 66, k, 1)) + (j % 4)]!;
+      return half(0) * (1 + 2 * codeAt(block, 106, Math.floor(j / 32), 4)) * value * (1 - 2 * codeAt(block, 74, j, 1));
+    }
+    case 'MXFP4':
+      return 2 ** (block[0]! - 127) * E2M1[nibble(1)]!;
+    case 'NVFP4': {
+      const k = Math.floor(j / 16);
+      const [exponent, fraction] = [Math.floor(block[k]! / 8) % 16, block[k]! % 8];
+      const scale = block[k] === 127 ? 0 : exponent === 0 ? (fraction / 8) * 2 ** -6 : (1 + fraction / 8) * 2 ** (exponent - 7);
+      return scale * E2M1[codeAt(block, 4 + 8 * k, 2 * (j % 8) + Math.floor((j % 16) / 8), 4)]!;
     }
   }
 }

@@ -183,7 +183,7 @@ describe('validate', () => {
     ['infinite outer scale', outer({ data: Float32Array.of(1, Number.POSITIVE_INFINITY) }), 'argument/value', 'outer.scales.data[1]'],
     ['infinite offset', scaled({ outer: { ...twice.scales!.outer, offset: Number.NaN } }), 'argument/value', 'outer.offset'],
     ['tablePer', { ...lut, tablePer: 'group' }, 'argument/value', 'tablePer'],
-    ['block type', { ...blocks, type: 'Q5_K' }, 'argument/value', 'weight.type'],
+    ['block type', { ...blocks, type: 'Q9_K' }, 'argument/value', 'weight.type'],
     ['rows of half blocks', { ...blocks, shape: [8, 48] }, 'argument/shape', 'whole blocks'],
     ['block bytes', { ...blocks, data: blocks.data.subarray(1) }, 'argument/shape', 'weight.data'],
     ['infinite block scale', { ...blocks, data: badBlocks }, 'argument/value', 'weight.data'],
