@@ -2,7 +2,7 @@
  * dtypes of safetensors: bits per element, what lmq calls them, and their rank in the order that the reference writer sorts by.
  * @module
  */
-import type { FloatFormat } from '@lmq/tensor';
+import type { FloatFormat, MinifloatFormat, ScaleFormat } from '@lmq/tensor';
 
 export interface Dtype {
   /** As files spell it. */
@@ -17,7 +17,7 @@ export interface Dtype {
 /** In the reference crate's order; its writer puts later ones first. */
 const TABLE: readonly (readonly [string, number, string, FloatFormat?])[] = [
   ['BOOL', 8, 'bool'],
-  ['F4', 4, 'fp4'],
+  ['F4', 4, 'fp4e2m1'],
   ['F6_E2M3', 6, 'fp6e2m3'],
   ['F6_E3M2', 6, 'fp6e3m2'],
   ['U8', 8, 'uint8'],
@@ -53,3 +53,15 @@ export function dtypeRank(dtype: string): number {
 
 /** The dtype of a float format. */
 export const FLOAT_DTYPES: Readonly<Record<FloatFormat, string>> = { fp32: 'F32', fp16: 'F16', bf16: 'BF16' };
+
+/** The dtype that scales are stored in. */
+export const SCALE_DTYPES: Readonly<Record<ScaleFormat, string>> = { ...FLOAT_DTYPES, fp8e4m3: 'F8_E4M3', e8m0: 'F8_E8M0', table8: 'U8' };
+
+/** The dtype of packed minifloats: bytes where a code is not a byte, since our rows begin on one. */
+export const MINIFLOAT_DTYPES: Readonly<Record<MinifloatFormat, string>> = {
+  fp8e4m3: 'F8_E4M3',
+  fp8e5m2: 'F8_E5M2',
+  fp6e2m3: 'U8',
+  fp6e3m2: 'U8',
+  fp4e2m1: 'U8',
+};

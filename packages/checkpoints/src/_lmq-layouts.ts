@@ -5,21 +5,25 @@
  * {@link writeLayout} and {@link planLayout} mirror each other, kind by kind.
  * @module
  */
-import { BLOCK_TYPES, rowBytes } from '@lmq/formats';
+import { BLOCK_TYPES, FLOAT_TRAITS, MINIFLOAT_FORMATS, rowBytes, scaleGrid } from '@lmq/formats';
 import {
   type BlockType,
   type CompressedTensor,
   contiguous,
   type Dense,
   type FloatFormat,
+  type GridScales,
   type Lut,
+  type Minifloat,
   ndarray,
   type Parts,
+  type ScaleBlock,
+  type ScaleFormat,
   type Scales,
 } from '@lmq/tensor';
-import { FLOAT_DTYPES } from './_dtypes.js';
+import { FLOAT_DTYPES, MINIFLOAT_DTYPES, SCALE_DTYPES } from './_dtypes.js';
 import { bytesOf, floatData, typedView } from './_floats.js';
-import type { Fields } from './_object.js';
+import { type Fields, fieldsOf } from './_object.js';
 import type { LmqLayout, TensorToWrite } from './api.js';
 
 /** Deepest nesting of layouts, as in `validate`. */
@@ -32,14 +36,30 @@ export function writeLayout(t: CompressedTensor, path: string, out: TensorToWrit
   const put = (field: string, shape: number[], dtype: string, data: ArrayBufferView) => {
     out.push({ name: field ? `${path}.${field}` : path, shape, dtype, bytes: () => bytesOf(data) });
   };
-  const putScales = (s: Scales) => {
-    put('scales', [Math.ceil(rows / s.block[0]), Math.ceil(cols / s.block[1])], FLOAT_DTYPES[s.format], s.data);
-    return { block: [...s.block], format: s.format };
+  const putScales = (s: Scales): Fields => {
+    const { block, format, table, outer, global } = s;
+    put('scales', scaleShape(block, rows, cols), SCALE_DTYPES[format], s.data);
+    const fields: Fields = { block, format };
+    if (table) put('scales.table', [table.length], 'F32', table);
+    if (outer) {
+      const { scales, offset } = outer;
+      put('scales.outer', [scales.data.length], FLOAT_DTYPES[scales.format], scales.data);
+      fields.outer = { block: scales.block, format: scales.format, offset };
+    }
+    if (global) fields.global = global;
+    return fields;
   };
   switch (t.kind) {
     case 'dense':
       put(nested ? 'data' : '', [rows, cols], FLOAT_DTYPES[t.format], t.data);
       return { kind, shape, format: t.format };
+    case 'minifloat': {
+      const { bits } = FLOAT_TRAITS[t.format];
+      put('codes', [rows, rowBytes(cols, bits)], MINIFLOAT_DTYPES[t.format], t.codes);
+      const layout: LmqLayout = { kind, shape, format: t.format };
+      if (t.scales) layout.scales = putScales(t.scales);
+      return layout;
+    }
     case 'affine': {
       put('codes', [rows, rowBytes(cols, t.bits)], 'U8', t.codes);
       const layout: LmqLayout = { kind, shape, bits: t.bits, groupSize: t.groupSize, scales: putScales(t.scales) };
@@ -81,6 +101,11 @@ export function writeLayout(t: CompressedTensor, path: string, out: TensorToWrit
   }
 }
 
+function scaleShape(block: ScaleBlock, rows: number, cols: number): number[] {
+  const grid = scaleGrid({ block }, [rows, cols]);
+  return Array.isArray(block) ? grid : grid.slice(1);
+}
+
 /** A physical tensor that a layout needs. */
 export interface Claim {
   name: string;
@@ -118,7 +143,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
     for (const key of Object.keys(of))
       if (key !== 'kind' && key !== 'shape' && !keys.includes(key)) r.fail('a layout has an unknown field', keys.join(', '), key);
   };
-  const floats = (value: unknown): FloatFormat => oneOf(value, 'format', ['fp32', 'fp16', 'bf16']);
+  const floats = (value: unknown): FloatFormat => oneOf(value, 'format', Object.keys(FLOAT_DTYPES) as FloatFormat[]);
   const pair = (value: unknown, what: string): [number, number] => {
     const items = list(value, what);
     if (items.length !== 2) r.fail(`${what} is not a pair`, 'two numbers', items.length);
@@ -137,15 +162,50 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
     const from = claims.push(...plan.claims) - plan.claims.length;
     return (bytes) => plan.build(bytes.slice(from, from + plan.claims.length));
   };
-  const planScales = (): ((bytes: readonly Uint8Array[]) => Scales) => {
-    const value = of.scales;
-    if (typeof value !== 'object' || value === null) return r.fail('scales is not an object', 'block and format', value);
-    const s = value as Fields;
-    for (const key of Object.keys(s)) if (key !== 'block' && key !== 'format') r.fail('scales has an unknown field', 'block, format', key);
-    const block = pair(s.block, 'block');
-    const format = floats(s.format);
-    const i = claim('scales', [Math.ceil(rows / block[0]), Math.ceil(cols / block[1])], FLOAT_DTYPES[format]);
-    return (bytes) => ({ block, format, data: floatData(bytes[i]!, format) });
+  /** The fields of an object that has those of `known` and no others. */
+  const object = (value: unknown, what: string, ...known: string[]): Fields => {
+    const fields = fieldsOf(value) ?? r.fail(`${what} is not an object`, known.join(', '), value);
+    for (const key of Object.keys(fields)) if (!known.includes(key)) r.fail(`${what} has an unknown field`, known.join(', '), key);
+    return fields;
+  };
+  const flatBlock = (value: unknown): { flat: number } => ({
+    flat: count(object(value, 'block', 'flat').flat, 'flat', Number.MAX_SAFE_INTEGER),
+  });
+  const number = (value: unknown, what: string): number =>
+    typeof value === 'number' && Number.isFinite(value) ? value : r.fail(`${what} is not a number`, 'a number', value);
+  const planScales = (grid = false): { count: number; build: (bytes: readonly Uint8Array[]) => Scales } => {
+    const s = object(of.scales, 'scales', 'block', 'format', 'outer', 'global');
+    const block = grid || Array.isArray(s.block) ? pair(s.block, 'block') : flatBlock(s.block);
+    const format = oneOf(s.format, 'format', Object.keys(SCALE_DTYPES) as ScaleFormat[]);
+    const shape = scaleShape(block, rows, cols);
+    const length = shape.reduce((a, b) => a * b, 1);
+    const data = claim('scales', shape, SCALE_DTYPES[format]);
+    const table = format === 'table8' ? claim('scales.table', [256], 'F32') : -1;
+    const outer = s.outer === undefined ? undefined : planOuter(s.outer, length);
+    const global = s.global === undefined ? undefined : planGlobal(s.global);
+    return {
+      count: length,
+      build: (bytes) => ({
+        block,
+        format,
+        data: Object.hasOwn(FLOAT_DTYPES, format) ? floatData(bytes[data]!, format as FloatFormat) : bytes[data]!,
+        ...(table >= 0 && { table: typedView(bytes[table]!, Float32Array) }),
+        ...(outer && { outer: outer(bytes) }),
+        ...(global && { global }),
+      }),
+    };
+  };
+  const planOuter = (value: unknown, inner: number): ((bytes: readonly Uint8Array[]) => NonNullable<Scales['outer']>) => {
+    const o = object(value, 'outer', 'block', 'format', 'offset');
+    const block = flatBlock(o.block);
+    const format = floats(o.format);
+    const offset = number(o.offset, 'offset');
+    const data = claim('scales.outer', [Math.ceil(inner / block.flat)], FLOAT_DTYPES[format]);
+    return (bytes) => ({ scales: { block, format, data: floatData(bytes[data]!, format) }, offset });
+  };
+  const planGlobal = (value: unknown): NonNullable<Scales['global']> => {
+    const g = object(value, 'global', 'op', 'value');
+    return { op: oneOf(g.op, 'op', ['divide', 'multiply']), value: number(g.value, 'value') };
   };
 
   switch (of.kind) {
@@ -156,14 +216,29 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
       else claim('data', shape, FLOAT_DTYPES[format]);
       return { claims, build: ([data]): Dense => ({ kind: 'dense', shape, format, data: floatData(data!, format) }) };
     }
+    case 'minifloat': {
+      only('format', 'scales');
+      const format = oneOf(of.format, 'format', MINIFLOAT_FORMATS);
+      const codes = claim('codes', [rows, rowBytes(cols, FLOAT_TRAITS[format].bits)], MINIFLOAT_DTYPES[format]);
+      const scales = of.scales === undefined ? undefined : planScales();
+      return {
+        claims,
+        build: (bytes): Minifloat => ({
+          kind: 'minifloat',
+          shape,
+          format,
+          codes: bytes[codes]!,
+          ...(scales && { scales: scales.build(bytes) }),
+        }),
+      };
+    }
     case 'affine': {
       only('bits', 'groupSize', 'scales', 'zeroPoints', 'groupIndex');
       const bits = count(of.bits, 'bits', 8);
       const groupSize = count(of.groupSize, 'groupSize');
       const codes = claim('codes', [rows, rowBytes(cols, bits)], 'U8');
-      const scales = planScales();
-      const n = claims[claims.length - 1]!.shape.reduce((a, b) => a * b, 1);
-      const zeros = flag('zeroPoints') ? claim('zero_points', [rowBytes(n, bits)], 'U8') : -1;
+      const scales = planScales(true);
+      const zeros = flag('zeroPoints') ? claim('zero_points', [rowBytes(scales.count, bits)], 'U8') : -1;
       const index = flag('groupIndex') ? claim('group_index', [cols], 'I32') : -1;
       return {
         claims,
@@ -173,7 +248,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
           bits,
           groupSize,
           codes: bytes[codes]!,
-          scales: scales(bytes),
+          scales: scales.build(bytes) as GridScales,
           ...(zeros >= 0 ? { zeroPoints: bytes[zeros]! } : {}),
           ...(index >= 0 ? { groupIndex: typedView(bytes[index]!, Int32Array) } : {}),
         }),
@@ -196,7 +271,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
           codes: bytes[codes]!,
           tables: ndarray(typedView(bytes[tables]!, Float32Array), tableShape),
           tablePer,
-          ...(scales ? { scales: scales(bytes) } : {}),
+          ...(scales ? { scales: scales.build(bytes) } : {}),
         }),
       };
     }
@@ -241,7 +316,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
       };
     }
     default:
-      return r.fail('unknown layout', 'dense, affine, lut, blocks, sum, parts or rescaled', of.kind);
+      return r.fail('unknown layout', 'dense, minifloat, affine, lut, blocks, sum, parts or rescaled', of.kind);
   }
 }
 

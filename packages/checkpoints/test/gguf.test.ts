@@ -47,7 +47,7 @@ function tensors(): TensorToWrite[] {
     { name: 'half', shape: [2, 2], dtype: 'F16', bytes: () => Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8) },
     { name: 'experts', shape: [2, 3, 32], dtype: 'Q8_0', bytes: () => Uint8Array.from({ length: 204 }, (_, i) => 255 - i) },
     { name: 'brain', shape: [1, 2], dtype: 'BF16', bytes: () => Uint8Array.of(0x80, 0x3f, 0, 0xc0) },
-    { name: 'k', shape: [1, 256], dtype: 'Q4_K', bytes: () => new Uint8Array(144) },
+    { name: 'k', shape: [1, 256], dtype: 'Q8_K', bytes: () => new Uint8Array(292) },
     { name: 'none', shape: [0, 32], dtype: 'Q8_0', bytes: () => new Uint8Array(0) },
     { name: 'scalar', shape: [], dtype: 'F32', bytes: () => new Uint8Array(4) },
   ];
@@ -93,7 +93,7 @@ describe('writeGguf and openGguf', () => {
       expect(file.tensors.get(t.name)!.shape).toEqual(t.shape);
       expect(await file.readBytes(t.name)).toEqual(t.bytes());
     }
-    expect([...file.tensors.values()].map((t) => t.format)).toEqual(['Q4_0', 'fp32', 'fp16', 'Q8_0', 'bf16', 'Q4_K', 'Q8_0', 'fp32']);
+    expect([...file.tensors.values()].map((t) => t.format)).toEqual(['Q4_0', 'fp32', 'fp16', 'Q8_0', 'bf16', 'Q8_K', 'Q8_0', 'fp32']);
   });
 
   it('reads weights verbatim, as matrices', async () => {
@@ -108,7 +108,7 @@ describe('writeGguf and openGguf', () => {
     });
     expect(await file.read('experts')).toMatchObject({ kind: 'blocks', shape: [6, 32], type: 'Q8_0' });
     expect(await file.read('brain')).toEqual({ kind: 'dense', shape: [1, 2], format: 'bf16', data: Uint16Array.of(0x3f80, 0xc000) });
-    await expectFailure(() => file.read('k'), 'model/unsupported', { tensor: 'k', found: 'Q4_K' });
+    await expectFailure(() => file.read('k'), 'model/unsupported', { tensor: 'k', found: 'Q8_K' });
     await expectFailure(() => file.read('nothing'), 'model/missing', { tensor: 'nothing' });
   });
 

@@ -1,4 +1,4 @@
-import { encodeBlocks, packRows, packStream } from '@lmq/formats';
+import { encodeBlocks, encodeMx, encodeNvfp4, encodeTable4, packRows, packStream } from '@lmq/formats';
 import { type Affine, type CompressedTensor, createRng, type Dense, type FloatFormat, type Lut, matrix, ndarray } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import type { LmqEntry, SafetensorsFile, TensorToWrite } from '../src/api.js';
@@ -77,6 +77,24 @@ const LAYOUTS: Record<string, CompressedTensor> = {
   'lut per tensor': lut(3, 10, 'tensor'),
   'lut per row': lut(3, 10, 'row'),
   'lut per column with scales': lut(3, 10, 'column', true),
+  'lut in runs across rows': encodeTable4('nf4', matrix(normals(99), 9, 11), { blockSize: 32 }),
+  'lut, scales quantized twice': encodeTable4('fp4', matrix(normals(300), 6, 50), { blockSize: 1, doubleQuant: true }),
+  'affine with scales quantized twice': {
+    ...affine(3, 10, 3, 4, 'fp32', { zero: true }),
+    scales: { ...encodeTable4('nf4', matrix(normals(9), 1, 9), { blockSize: 1, doubleQuant: true }).scales!, block: [1, 4] },
+  },
+  'fp8 E4M3 without scales': { kind: 'minifloat', shape: [3, 5], format: 'fp8e4m3', codes: Uint8Array.from({ length: 15 }, (_, i) => i) },
+  'fp6, rows that end inside a byte': { kind: 'minifloat', shape: [3, 5], format: 'fp6e3m2', codes: new Uint8Array(12).fill(201) },
+  'fp8 E5M2 in tiles': {
+    kind: 'minifloat',
+    shape: [4, 6],
+    format: 'fp8e5m2',
+    codes: new Uint8Array(24).fill(60),
+    scales: { block: [2, 4], format: 'bf16', data: halves(4) },
+  },
+  MXFP4: encodeMx('fp4e2m1', matrix(normals(150), 3, 50)),
+  NVFP4: encodeNvfp4(matrix(normals(150), 3, 50)),
+  'NVFP4 to multiply with': encodeNvfp4(matrix(normals(64), 2, 32), { scaleRule: 'torchao' }),
   'blocks Q4_0': encodeBlocks('Q4_0', matrix(normals(128), 2, 64)),
   'blocks Q8_0': encodeBlocks('Q8_0', matrix(normals(64), 2, 32)),
   sum: { kind: 'sum', shape: [3, 10], terms: [affine(3, 10, 4, 5, 'fp16'), dense(3, 10, 'fp16')] },
@@ -353,6 +371,39 @@ describe('damaged lmq folders', () => {
     expect(e.facts.file, what).toMatch(/lmq\.json|model\.safetensors/);
   });
 
+  const scalesOf = (m: Json) => layoutOf(m).scales as Json;
+  const outerOf = (m: Json) => scalesOf(m).outer as Json;
+  const globalOf = (m: Json) => scalesOf(m).global as Json;
+  it.each<[string, string, (m: Json) => void]>([
+    ['flat scales of affine codes', 'affine 4-bit', (m) => Object.assign(scalesOf(m), { block: { flat: 4 } })],
+    ['a block that is a number', 'lut in runs across rows', (m) => Object.assign(scalesOf(m), { block: 32 })],
+    ['a run of 0', 'lut in runs across rows', (m) => Object.assign(scalesOf(m), { block: { flat: 0 } })],
+    ['another run', 'lut in runs across rows', (m) => Object.assign(scalesOf(m), { block: { flat: 33 } })],
+    ['a run and more', 'lut in runs across rows', (m) => Object.assign(scalesOf(m), { block: { flat: 32, x: 1 } })],
+    ['a table that is not there', 'lut in runs across rows', (m) => Object.assign(scalesOf(m), { format: 'table8' })],
+    ['a dropped outer', 'lut, scales quantized twice', (m) => delete scalesOf(m).outer],
+    ['another outer run', 'lut, scales quantized twice', (m) => Object.assign(outerOf(m), { block: { flat: 10 } })],
+    ['an endless outer run', 'lut, scales quantized twice', (m) => Object.assign(outerOf(m), { block: { flat: 2 ** 60 } })],
+    ['an outer format', 'lut, scales quantized twice', (m) => Object.assign(outerOf(m), { format: 'e8m0' })],
+    ['an offset of text', 'lut, scales quantized twice', (m) => Object.assign(outerOf(m), { offset: '0' })],
+    ['an offset that no float32 holds', 'lut, scales quantized twice', (m) => Object.assign(outerOf(m), { offset: 1e300 })],
+    ['an outer that is a list', 'lut, scales quantized twice', (m) => Object.assign(scalesOf(m), { outer: [] })],
+    ['a global scale of 0', 'NVFP4', (m) => Object.assign(globalOf(m), { value: 0 })],
+    ['a global scale of null', 'NVFP4', (m) => Object.assign(globalOf(m), { value: null })],
+    ['an unknown operation', 'NVFP4', (m) => Object.assign(globalOf(m), { op: 'toString' })],
+    ['a global scale for powers of two', 'MXFP4', (m) => Object.assign(scalesOf(m), { global: { op: 'divide', value: 1 } })],
+    ['another element format', 'NVFP4', (m) => Object.assign(layoutOf(m), { format: 'fp6e2m3' })],
+    ['another format of the same width', 'fp8 E4M3 without scales', (m) => Object.assign(layoutOf(m), { format: 'fp8e5m2' })],
+    ['an element format from the prototype', 'NVFP4', (m) => Object.assign(layoutOf(m), { format: 'valueOf' })],
+    ['an unknown field of scales', 'MXFP4', (m) => Object.assign(scalesOf(m), { x: 1 })],
+  ])('are refused: %s', async (what, layout, change) => {
+    const { manifest, physical } = await store({ w: [LAYOUTS[layout]!] });
+    const json = JSON.parse(manifest) as Json;
+    change(json);
+    const e = await failure(async () => openLmq(JSON.stringify(json), physical).read('w'));
+    expect(e.code, what).toBe('file/format');
+  });
+
   it('are refused: one part in two tensors', async () => {
     const { physical } = await store({ w: [dense(2, 2)] });
     const entry: LmqEntry = { shape: [2, 2], layout: { kind: 'dense', shape: [2, 2], format: 'bf16' } };
@@ -392,6 +443,8 @@ describe('damaged lmq folders', () => {
     const { manifest, physical } = await store({
       w: [LAYOUTS.nested!],
       v: [LAYOUTS['lut per column with scales']!],
+      q: [LAYOUTS['lut, scales quantized twice']!],
+      f: [LAYOUTS.NVFP4!],
       n: [dense(1, 4), [4]],
     });
     const mutate = createRng(5);

@@ -13,6 +13,12 @@ export function float32FromBits(bits: number): number {
   return f[0];
 }
 
+/** The bits of a float32, as a signed integer. */
+export function float32Bits(x: number): number {
+  f[0] = x;
+  return i[0];
+}
+
 /**
  * Bits of `x` rounded to float32 by truncation, the last bit set when anything was cut off ("round to odd"). Rounding these bits to nearest
  * in a format with at least two bits fewer gives the same as rounding `x` itself, which rounding twice to nearest would not.

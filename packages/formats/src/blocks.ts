@@ -11,33 +11,103 @@ import { blockRowBytes, firstBadBlock } from './layouts/blocks.js';
 import { packRows, rowBytes, unpackInto } from './packing.js';
 import { scaleGrid, scaleRows } from './scales.js';
 
+export interface EncodeBlocksOpts {
+  /**
+   * What an error in each column costs: the mean square of the layer's inputs there, as in an importance matrix of llama.cpp. Length `in`,
+   * or `k * in` where k divides `out`: one run of `in` per `out / k` rows (per expert of a stack; per row). Default: none, which is not the
+   * same as equal importances. Types whose reference takes none (Q8_0, TQ1_0, TQ2_0, MXFP4, NVFP4) ignore it.
+   */
+  importance?: Float32Array;
+}
+
 /**
- * Quantizes `w` [out, in] to blocks, byte for byte as ggml's reference without an importance matrix.
- * @throws LmqError `argument/option` for an unknown type, `argument/shape` when `in` is not a multiple of the block size, `argument/value`
- * for NaN, infinity, or a magnitude whose scale or minimum overflows fp16
+ * Quantizes `w` [out, in] to blocks, byte for byte as ggml's reference (`quantize_<type>`) compiled without contraction of products and
+ * sums. As there, a block whose columns all have importance 0 is stored as zeros or from its range alone.
+ * @throws LmqError `argument/option` for an unknown type or one that lmq only reads, `argument/shape` when `in` is not a multiple of the
+ * block size or the importances fit no rows, `argument/value` for weights that are not float32, NaN, infinity, a magnitude that the type
+ * cannot hold, importances that are negative or not finite, and a run of importances that is all zero, which would wipe its rows out
  */
-export function encodeBlocks(type: BlockType, w: Tensor): Blocks {
+export function encodeBlocks(type: BlockType, w: Tensor, { importance }: EncodeBlocksOpts = {}): Blocks {
   const op = 'encodeBlocks';
-  checkOneOf(type, 'block type', Object.keys(BLOCK_TYPES), op);
+  const encodable = Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode);
+  checkOneOf(type, 'block type', encodable, op);
   const [rows, cols] = matrixShape(w, op);
   const traits = BLOCK_TYPES[type];
-  const { blockSize } = traits;
+  const { blockSize, encode, encodeWeighted, largest = Number.POSITIVE_INFINITY } = traits;
   if (cols % blockSize !== 0) {
     throw new LmqError('argument/shape', 'rows are not whole blocks', { op, expected: `a multiple of ${blockSize} columns`, found: cols });
   }
   const src = contiguous(w);
-  for (let i = 0; i < src.length; i++) {
-    if (!Number.isFinite(src[i])) {
-      throw new LmqError('argument/value', `weight [${Math.floor(i / cols)}, ${i % cols}] is not finite`, { op, found: src[i] });
+  checkWeights(src, cols, type, largest, op);
+  if (importance) checkImportance(importance, rows, cols, op);
+  const step = blockRowBytes(type, cols);
+  const data = new Uint8Array(rows * step);
+  if (importance && encodeWeighted) {
+    const rowsPerRun = (rows * cols) / importance.length;
+    for (let r = 0; r < rows; r++) {
+      const from = Math.floor(r / rowsPerRun) * cols;
+      encodeWeighted(
+        src.subarray(r * cols, (r + 1) * cols),
+        importance.subarray(from, from + cols),
+        data.subarray(r * step, (r + 1) * step),
+      );
     }
-  }
-  const data = new Uint8Array(rows * blockRowBytes(type, cols));
-  traits.encode(src, data);
+  } else encode!(src, data);
   const bad = firstBadBlock(data, traits);
   if (bad >= 0) {
-    throw new LmqError('argument/value', `the scale or minimum of block ${bad} overflows fp16`, { op, hint: 'Scale the weight down.' });
+    throw new LmqError('argument/value', `the scale or minimum of block ${bad} overflows fp16`, {
+      op,
+      hint: importance ? 'Scale the weight or the importances down.' : 'Scale the weight down.',
+    });
   }
   return { kind: 'blocks', shape: [rows, cols], type, data };
+}
+
+function checkWeights(src: Float32Array, cols: number, type: BlockType, largest: number, op: string): void {
+  if (!(src instanceof Float32Array)) {
+    throw new LmqError('argument/value', 'the weights are the wrong kind of array', {
+      op,
+      expected: 'Float32Array',
+      found: Object.prototype.toString.call(src).slice(8, -1),
+    });
+  }
+  const bits = new Int32Array(src.buffer, src.byteOffset, src.length);
+  const at = (i: number) => `weight [${Math.floor(i / cols)}, ${i % cols}]`;
+  for (let i = 0; i < src.length; i++) {
+    if ((bits[i] & 0x7f800000) === 0x7f800000) throw new LmqError('argument/value', `${at(i)} is not finite`, { op, found: src[i] });
+  }
+  if (largest === Number.POSITIVE_INFINITY) return;
+  for (let i = 0; i < src.length; i++) {
+    if (Math.abs(src[i]) <= largest) continue;
+    throw new LmqError('argument/value', `${at(i)} is too large for ${type}`, { op, expected: `at most ${largest}`, found: src[i] });
+  }
+}
+
+function checkImportance(importance: Float32Array, rows: number, cols: number, op: string): void {
+  const runs = importance.length / cols;
+  if (!(importance instanceof Float32Array) || runs === 0 || rows % runs !== 0) {
+    throw new LmqError('argument/shape', 'the importances do not fit the rows', {
+      op,
+      expected: `a Float32Array of ${cols}, or of k * ${cols} where k divides ${rows}`,
+      found: importance.length,
+    });
+  }
+  for (let from = 0; from < importance.length; from += cols) {
+    let sum = 0;
+    for (let i = from; i < from + cols; i++) {
+      const v = importance[i];
+      if (!(v >= 0 && v < Number.POSITIVE_INFINITY)) {
+        throw new LmqError('argument/value', `importance ${i} is negative or not finite`, { op, expected: '0 or more', found: v });
+      }
+      sum += v;
+    }
+    if (sum === 0) {
+      throw new LmqError('argument/value', `importances ${from} to ${from + cols - 1} are all zero`, {
+        op,
+        hint: 'The layer was not reached when they were collected. Leave them out, or collect from text that reaches it.',
+      });
+    }
+  }
 }
 
 /**
@@ -75,7 +145,7 @@ export function affineToBlocks(t: Affine, type: BlockType): Blocks | null {
 
 /**
  * The same values as symmetric affine codes in groups of the block size, fp16 scales copied bit for bit; null for a type without an affine
- * form (Q4_1, Q5_1, Q6_K). Inverse of {@link affineToBlocks}.
+ * form (all but Q4_0, Q5_0 and Q8_0). Inverse of {@link affineToBlocks}.
  */
 export function blocksToAffine(t: Blocks): Affine | null {
   const { blockSize, blockBytes, affine } = BLOCK_TYPES[t.type];

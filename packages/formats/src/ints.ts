@@ -1,6 +1,6 @@
 /**
- * int8 and int4, two's complement and unsigned, as number formats: values are integers, codes are their bits, one code per byte (an int4
- * code is 0 … 15). Pack codes with `packRows` or `packStream`.
+ * Integers of 2 to 8 bits, two's complement and unsigned, as number formats: values are integers, codes are their bits, one code per byte
+ * (an int4 code is 0 … 15). Pack codes with `packRows` or `packStream`.
  * @module
  */
 import { checkOneOf, LmqError } from '@lmq/tensor';

@@ -2,19 +2,32 @@
  * NaN and infinity among the floats that a weight stores: values, scales, tables, and the scales and minima of GGUF blocks.
  * @module
  */
-import { type CompressedTensor, contiguous, type FloatData, type FloatFormat, ndarray, type Scales } from '@lmq/tensor';
+import {
+  type CompressedTensor,
+  contiguous,
+  type FloatData,
+  type FloatFormat,
+  type MinifloatFormat,
+  ndarray,
+  type ScaleFormat,
+  type Scales,
+} from '@lmq/tensor';
 import { BLOCK_TYPES } from './block-types/table.js';
 import { countBadBlocks, isBadBlock } from './layouts/blocks.js';
+import { minifloatValues } from './minifloats.js';
+import { scaleValues } from './scales.js';
 
 /** How many there are; blocks count once each. */
 export function countNonFinite(t: CompressedTensor): number {
   switch (t.kind) {
     case 'dense':
       return countFloats(t.format, t.data);
+    case 'minifloat':
+      return countCodes(t.format, t.codes) + (t.scales ? countScales(t.scales) : 0);
     case 'affine':
-      return countFloats(t.scales.format, t.scales.data);
+      return countScales(t.scales);
     case 'lut':
-      return countFloats('fp32', contiguous(t.tables)) + (t.scales ? countFloats(t.scales.format, t.scales.data) : 0);
+      return countFloats('fp32', contiguous(t.tables)) + (t.scales ? countScales(t.scales) : 0);
     case 'blocks':
       return countBadBlocks(t);
     case 'sum':
@@ -31,15 +44,16 @@ export function countNonFinite(t: CompressedTensor): number {
  * is replaced is copied; the argument is left as it is.
  */
 export function zeroNonFinite(t: CompressedTensor): CompressedTensor {
-  const scales = (s: Scales): Scales => ({ ...s, data: zeroFloats(s.format, s.data) });
   switch (t.kind) {
     case 'dense':
       return { ...t, data: zeroFloats(t.format, t.data) };
+    case 'minifloat':
+      return { ...t, codes: zeroCodes(t.format, t.codes), ...(t.scales && { scales: zeroScales(t.scales) }) };
     case 'affine':
-      return { ...t, scales: scales(t.scales) };
+      return { ...t, scales: zeroScales(t.scales) };
     case 'lut': {
       const tables = ndarray(zeroFloats('fp32', contiguous(t.tables)) as Float32Array, t.tables.shape);
-      return { ...t, tables, ...(t.scales && { scales: scales(t.scales) }) };
+      return { ...t, tables, ...(t.scales && { scales: zeroScales(t.scales) }) };
     }
     case 'blocks': {
       const traits = BLOCK_TYPES[t.type];
@@ -54,6 +68,48 @@ export function zeroNonFinite(t: CompressedTensor): CompressedTensor {
     case 'rescaled':
       return { ...t, inputScale: zeroFloats('fp32', t.inputScale) as Float32Array, base: zeroNonFinite(t.base) };
   }
+}
+
+function countScales({ format, data, table, outer }: Scales): number {
+  const inTable = table ? countFloats('fp32', table) : 0;
+  const inOuter = outer ? countFloats(outer.scales.format, outer.scales.data) : 0;
+  return countStored(format, data) + inTable + inOuter;
+}
+
+function zeroScales<S extends Scales>(s: S): S {
+  const { format, data, table, outer } = s;
+  if (format === 'e8m0') {
+    // it has no zero: float32 holds zero and all of its numbers
+    if (countStored(format, data) === 0) return s;
+    return { ...s, format: 'fp32', data: zeroFloats('fp32', scaleValues(s)) };
+  }
+  return {
+    ...s,
+    data: format === 'table8' ? data : format === 'fp8e4m3' ? zeroCodes(format, data as Uint8Array) : zeroFloats(format, data as FloatData),
+    ...(table && { table: zeroFloats('fp32', table) }),
+    ...(outer && { outer: { ...outer, scales: { ...outer.scales, data: zeroFloats(outer.scales.format, outer.scales.data) } } }),
+  };
+}
+
+function countStored(format: ScaleFormat, data: Scales['data']): number {
+  if (format === 'table8') return 0;
+  if (format === 'e8m0') return (data as Uint8Array).reduce((n, code) => n + (code === 255 ? 1 : 0), 0);
+  return format === 'fp8e4m3' ? countCodes(format, data as Uint8Array) : countFloats(format, data as FloatData);
+}
+
+/** Which codes are NaN or infinite. Only formats of 8 bits have such codes, and those fill their bytes. */
+function isBadCode(format: MinifloatFormat): boolean[] | null {
+  return format.startsWith('fp8') ? Array.from(minifloatValues(format), (x) => !Number.isFinite(x)) : null;
+}
+
+function countCodes(format: MinifloatFormat, codes: Uint8Array): number {
+  const bad = isBadCode(format);
+  return bad ? codes.reduce((n, code) => n + (bad[code] ? 1 : 0), 0) : 0;
+}
+
+function zeroCodes(format: MinifloatFormat, codes: Uint8Array): Uint8Array {
+  const bad = isBadCode(format);
+  return bad ? codes.map((code) => (bad[code] ? 0 : code)) : codes;
 }
 
 /** Exponent bits of a 16-bit float: all ones in NaN and infinity. */

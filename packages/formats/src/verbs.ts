@@ -9,12 +9,13 @@ import * as affine from './layouts/affine.js';
 import * as blocks from './layouts/blocks.js';
 import * as dense from './layouts/dense.js';
 import * as lut from './layouts/lut.js';
+import * as minifloat from './layouts/minifloat.js';
 import * as parts from './layouts/parts.js';
 import * as rescaled from './layouts/rescaled.js';
 import * as sum from './layouts/sum.js';
 
 type Layouts = { readonly [K in LayoutKind]: Layout<Extract<CompressedTensor, { kind: K }>> };
-const LAYOUTS: Layouts = { dense, affine, lut, blocks, sum, parts, rescaled };
+const LAYOUTS: Layouts = { dense, minifloat, affine, lut, blocks, sum, parts, rescaled };
 
 /** Layouts may nest this deep. Methods nest two or three; a file that nests more is broken or hostile. */
 const MAX_DEPTH = 8;
@@ -68,7 +69,7 @@ export function bitsPerWeight(t: CompressedTensor): number {
 
 /**
  * Throws unless the tensor's parts fit together: shapes, lengths, kinds of arrays, bits, group counts, finite scales and tables, indices in
- * range, parts that are disjoint and cover. The numbers of a dense tensor are not looked at. Reads every scale and index once.
+ * range, parts that are disjoint and cover. The numbers of dense and minifloat tensors are not looked at. Reads every scale and index once.
  * @throws LmqError `argument/shape` or `argument/value`, naming the field, e.g. `weight.parts[1].base.scales.data`
  */
 export function validate(t: CompressedTensor): void {

@@ -29,6 +29,19 @@ group('describe', () => {
     [0x7fc0, 'bf16', 'nan', Number.NaN, Number.NaN],
     [0xc0490fdb, 'fp32', 'normal', -3.1415927410125732, 2 ** -22],
     [0x00000001, 'fp32', 'subnormal', 2 ** -149, 2 ** -149],
+    [0x7e, 'fp8e4m3', 'normal', 448, 32],
+    [0xff, 'fp8e4m3', 'nan', Number.NaN, Number.NaN],
+    [0x01, 'fp8e4m3', 'subnormal', 2 ** -9, 2 ** -9],
+    [0x7c, 'fp8e5m2', 'infinity', Number.POSITIVE_INFINITY, Number.NaN],
+    [0xfb, 'fp8e5m2', 'normal', -57344, 8192],
+    [0x3f, 'fp6e2m3', 'normal', -7.5, 0.5],
+    [0x07, 'fp6e2m3', 'subnormal', 0.875, 0.125],
+    [0x1f, 'fp6e3m2', 'normal', 28, 4],
+    [0x8, 'fp4e2m1', 'zero', -0, 0.5],
+    [0x7, 'fp4e2m1', 'normal', 6, 2],
+    [0, 'e8m0', 'normal', 2 ** -127, 2 ** -127],
+    [254, 'e8m0', 'normal', 2 ** 127, 2 ** 127],
+    [255, 'e8m0', 'nan', Number.NaN, Number.NaN],
   ] as const)('%d as %s is %s', (bits, format, kind, value, spacing) => {
     const d = describe(bits, format);
     expect(d.kind).toBe(kind);
@@ -46,6 +59,16 @@ group('describe', () => {
   it('knows the ranges', () => {
     expect(FLOAT_TRAITS.fp32).toMatchObject({ max: 3.4028234663852886e38, minNormal: 2 ** -126, minSubnormal: 2 ** -149, bits: 32 });
     expect(FLOAT_TRAITS.bf16).toMatchObject({ max: 3.3895313892515355e38, minNormal: 2 ** -126, minSubnormal: 2 ** -133, bits: 16 });
+  });
+
+  it('takes E8M0 apart: an exponent and nothing else', () => {
+    expect(describe(130, 'e8m0')).toMatchObject({
+      bits: '10000010',
+      sign: { raw: 0, bits: '' },
+      exponent: { raw: 130, unbiased: 3, bits: '10000010' },
+      fraction: { raw: 0, bits: '' },
+      value: 8,
+    });
   });
 
   it('takes integers apart', () => {
@@ -70,6 +93,8 @@ group('describe', () => {
       [1.5, 'bf16'],
       [16, 'int4'],
       [2 ** 32, 'fp32'],
+      [256, 'fp8e4m3'],
+      [64, 'fp6e2m3'],
       [0, 'fp8'],
     ] as const) {
       expect(thrown(() => describe(bits, format as 'fp16')).code).toBe('argument/option');

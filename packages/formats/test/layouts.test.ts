@@ -4,18 +4,30 @@ import {
   decode,
   decodeRows,
   dense,
-  encodeBlocks,
   encodeFloats,
+  encodeMx,
+  encodeTable4,
   layoutName,
   packRows,
   packStream,
   rint,
   rowBytes,
+  scaleValues,
   selectRows,
   sliceRows,
   validate,
 } from '@lmq/formats';
-import { type Affine, type BlockType, type CompressedTensor, createRng, type LayoutKind, type Lut, ndarray } from '@lmq/tensor';
+import {
+  type Affine,
+  type BlockType,
+  type CompressedTensor,
+  createRng,
+  type LayoutKind,
+  type Lut,
+  type Minifloat,
+  ndarray,
+  type Scales,
+} from '@lmq/tensor';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { KINDS, randomTensor, valueAt } from './_cases.js';
@@ -97,6 +109,13 @@ describe.each(KINDS)('%s', (kind) => {
 
 describe('sizes', () => {
   const rows = 6;
+  const fp8 = (rows: number, cols: number, scales: Scales): Minifloat => ({
+    kind: 'minifloat',
+    shape: [rows, cols],
+    format: 'fp8e4m3',
+    codes: new Uint8Array(rows * cols),
+    scales,
+  });
   function affine(bits: number, cols: number, groupSize: number, extra: Partial<Affine> = {}): Affine {
     const groups = Math.ceil(cols / groupSize);
     return {
@@ -114,6 +133,11 @@ describe('sizes', () => {
   it.each<[string, CompressedTensor, number, string]>([
     ['bf16', dense('bf16', new Uint16Array(12), 3, 4), 16, 'bf16'],
     ['fp32', dense('fp32', new Float32Array(12), 3, 4), 32, 'fp32'],
+    ['MXFP4', encodeMx('fp4e2m1', ndarray(new Float32Array(512), [2, 256])), 4.25, 'fp4e2m1, scales 1x32 e8m0'],
+    ['MXFP6', encodeMx('fp6e3m2', ndarray(new Float32Array(512), [2, 256])), 6.25, 'fp6e3m2, scales 1x32 e8m0'],
+    ['MXFP8', encodeMx('fp8e5m2', ndarray(new Float32Array(512), [2, 256])), 8.25, 'fp8e5m2, scales 1x32 e8m0'],
+    ['fp8 in tiles', fp8(4, 64, { block: [4, 32], format: 'bf16', data: new Uint16Array(2) }), 8.125, 'fp8e4m3, scales 4x32'],
+    ['fp6, rows that end inside a byte', { kind: 'minifloat', shape: [2, 3], format: 'fp6e2m3', codes: new Uint8Array(6) }, 8, 'fp6e2m3'],
     ['4-bit sym g128', affine(4, 256, 128), 4 + 16 / 128, 'affine 4-bit g128 sym'],
     ['4-bit asym g128', affine(4, 256, 128, { zeroPoints: zeros(4, 12) }), 4.15625, 'affine 4-bit g128 asym'],
     ['3-bit asym g32', affine(3, 64, 32, { zeroPoints: zeros(3, 12) }), 3 + 16 / 32 + (8 * 5) / (6 * 64), 'affine 3-bit g32 asym'], // 36 bits in 5 bytes
@@ -136,9 +160,36 @@ describe('sizes', () => {
       8 + 16 / 96,
       'affine 8-bit b3x32 sym',
     ],
-    ...(Object.entries({ Q4_0: 4.5, Q4_1: 5, Q5_0: 5.5, Q5_1: 6, Q8_0: 8.5, Q6_K: 6.5625 } satisfies Record<BlockType, number>).map(
-      ([type, bits]) => [type, encodeBlocks(type as BlockType, ndarray(new Float32Array(512), [2, 256])), bits, type],
-    ) as [string, CompressedTensor, number, string][]),
+    ...(Object.entries({
+      Q4_0: 4.5,
+      Q4_1: 5,
+      Q5_0: 5.5,
+      Q5_1: 6,
+      Q8_0: 8.5,
+      Q2_K: 2.625,
+      Q3_K: 3.4375,
+      Q4_K: 4.5,
+      Q5_K: 5.5,
+      Q6_K: 6.5625,
+      IQ4_NL: 4.5,
+      IQ4_XS: 4.25,
+      TQ1_0: 1.6875,
+      TQ2_0: 2.0625,
+      MXFP4: 4.25,
+      NVFP4: 4.5,
+      IQ1_S: 1.5625,
+      IQ1_M: 1.75,
+      IQ2_XXS: 2.0625,
+      IQ2_XS: 2.3125,
+      IQ2_S: 2.5625,
+      IQ3_XXS: 3.0625,
+      IQ3_S: 3.4375,
+    } satisfies Record<BlockType, number>).map(([type, bits]) => [
+      type,
+      { kind: 'blocks', shape: [2, 256], type, data: new Uint8Array((512 * bits) / 8) },
+      bits,
+      type,
+    ]) as [string, CompressedTensor, number, string][]),
   ])('%s', (_, t, bits, name) => {
     validate(t);
     expect(bitsPerWeight(t)).toBe(bits);
@@ -186,6 +237,32 @@ describe('sizes', () => {
     expect(block([1, 2])).toBe(1);
     const one = affine(8, 8, 8, { scales: { block: [rows, 8], format: 'fp16', data: data.slice(0, 1) } });
     expect((selectRows(one, [3, 3, 0]) as Affine).scales).toMatchObject({ block: [3, 8], data: data.slice(0, 1) });
+  });
+});
+
+describe('gathered runs of scales', () => {
+  const w = ndarray(
+    Float32Array.from({ length: 48 * 96 }, (_, i) => Math.sin(i) * (1 + (i % 7))),
+    [48, 96],
+  );
+  const scalesOf = (t: CompressedTensor) => (t as Lut).scales!;
+
+  it('keep their length from where a run begins, and else fall to what fits into rows', () => {
+    const t = encodeTable4('nf4', w); // 96 columns: runs of 64 end in the middle of every second row
+    expect(scalesOf(sliceRows(t, 2, 5)).block).toEqual({ flat: 64 });
+    expect(scalesOf(sliceRows(t, 1, 5)).block).toEqual({ flat: 32 });
+    expect(scalesOf(selectRows(t, [2, 3, 5])).block).toEqual({ flat: 32 });
+    expect(scalesOf(sliceRows(encodeTable4('nf4', w, { blockSize: 192 }), 0, 1)).block).toEqual({ flat: 96 });
+  });
+
+  it('keep outer scales from where a run of theirs begins, and else store the scales in use', () => {
+    const t = encodeTable4('nf4', w, { blockSize: 16, doubleQuant: true }); // 6 scales a row, 256 to an outer one
+    const first = scalesOf(sliceRows(t, 0, 47));
+    expect(first.format).toBe('table8');
+    expect(first.outer!.scales.data).toHaveLength(2);
+    const later = scalesOf(sliceRows(t, 1, 3));
+    expect(later).toMatchObject({ block: { flat: 16 }, format: 'fp32', data: scaleValues(scalesOf(t), 6, 18) });
+    expect(later.outer).toBeUndefined();
   });
 });
 

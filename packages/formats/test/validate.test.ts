@@ -5,6 +5,7 @@ import {
   type CompressedTensor,
   type Dense,
   type Lut,
+  type Minifloat,
   ndarray,
   type Parts,
   type Rescaled,
@@ -33,6 +34,28 @@ const lut: Lut = {
   tablePer: 'row',
   scales: { block: [4, 64], format: 'fp32', data: Float32Array.of(1) },
 };
+const minifloat: Minifloat = {
+  kind: 'minifloat',
+  shape: [4, 64],
+  format: 'fp4e2m1',
+  codes: new Uint8Array(4 * 32),
+  scales: { block: [1, 16], format: 'fp8e4m3', data: new Uint8Array(16), global: { op: 'divide', value: 2 } },
+};
+const mx: Minifloat = { ...minifloat, scales: { block: [1, 32], format: 'e8m0', data: new Uint8Array(8) } };
+const twice: Lut = {
+  ...lut,
+  scales: {
+    block: { flat: 32 },
+    format: 'table8',
+    data: new Uint8Array(8),
+    table: new Float32Array(256),
+    outer: { scales: { block: { flat: 5 }, format: 'fp32', data: new Float32Array(2) }, offset: 0.5 },
+  },
+};
+/** The lut with scales that differ. */
+const scaled = (scales: object) => ({ ...twice, scales: { ...twice.scales, ...scales } });
+const outer = (scales: object) => scaled({ outer: { offset: 0, scales: { ...twice.scales!.outer!.scales, ...scales } } });
+const nvfp4 = (scales: object) => ({ ...minifloat, scales: { ...minifloat.scales, ...scales } });
 const blocks: Blocks = encodeBlocks('Q8_0', ndarray(new Float32Array(256), [4, 64]));
 const sum: Sum = { kind: 'sum', shape: [4, 64], terms: [affine, d] };
 const rescaled: Rescaled = { kind: 'rescaled', shape: [4, 64], inputScale: new Float32Array(64), base: affine };
@@ -55,6 +78,10 @@ describe('validate', () => {
     ['dense', d],
     ['affine', affine],
     ['lut', lut],
+    ['lut, scales quantized twice', twice],
+    ['minifloat with a global scale', minifloat],
+    ['minifloat with powers of two', mx],
+    ['minifloat without scales', { ...minifloat, scales: undefined }],
     ['blocks', blocks],
     ['sum', sum],
     ['parts', parts],
@@ -118,8 +145,45 @@ describe('validate', () => {
       'argument/value',
       'element 7',
     ],
+    ['minifloat format', { ...minifloat, format: 'fp8' }, 'argument/value', 'weight.format'],
+    ['minifloat format of the prototype', { ...minifloat, format: 'constructor' }, 'argument/value', 'weight.format'],
+    ['minifloat codes', { ...minifloat, codes: new Uint8Array(127) }, 'argument/shape', 'weight.codes'],
+    ['minifloat codes array', { ...minifloat, codes: new Uint16Array(128) }, 'argument/value', 'weight.codes'],
+    ['other bits', { ...minifloat, format: 'fp6e2m3' }, 'argument/shape', 'weight.codes'],
+    ['scale format', nvfp4({ format: 'constructor' }), 'argument/option', 'float format'],
+    ['NaN E4M3 scale', nvfp4({ data: new Uint8Array(16).fill(0x7f, 3) }), 'argument/value', 'scales.data[3]'],
+    ['NaN E8M0 scale', { ...mx, scales: { ...mx.scales, data: new Uint8Array(8).fill(255, 2) } }, 'argument/value', 'scales.data[2]'],
+    ['E8M0 scale array', { ...mx, scales: { ...mx.scales, data: new Float32Array(8) } }, 'argument/value', 'Uint8Array'],
+    ['global scale 0', nvfp4({ global: { op: 'divide', value: 0 } }), 'argument/value', 'global.value'],
+    ['infinite global scale', nvfp4({ global: { op: 'multiply', value: Number.POSITIVE_INFINITY } }), 'argument/value', 'global.value'],
+    ['a global scale of double precision', nvfp4({ global: { op: 'multiply', value: 0.1 } }), 'argument/value', 'global.value'],
+    ['global operation', nvfp4({ global: { op: 'add', value: 1 } }), 'argument/value', 'global.op'],
+    [
+      'a scale that overflows',
+      nvfp4({ data: new Uint8Array(16).fill(0x7e), global: { op: 'divide', value: 2 ** -130 } }),
+      'argument/value',
+      'scales.data[0]',
+    ],
+    ['global scale of another format', { ...mx, scales: { ...mx.scales, global: { op: 'divide', value: 1 } } }, 'argument/value', 'global'],
+    ['no block', scaled({ block: undefined }), 'argument/shape', 'scales.block'],
+    ['block of one number', scaled({ block: [4] }), 'argument/shape', 'scales.block'],
+    ['flat block 0', scaled({ block: { flat: 0 } }), 'argument/shape', 'block.flat'],
+    ['flat block larger than the weight', scaled({ block: { flat: 257 } }), 'argument/shape', 'block.flat'],
+    ['flat scale count', scaled({ block: { flat: 31 } }), 'argument/shape', 'scales.data'],
+    ['flat blocks of affine codes', { ...affine, scales: { ...affine.scales, block: { flat: 32 } } }, 'argument/shape', 'groupSize'],
+    ['no table', scaled({ table: undefined }), 'argument/value', 'table is missing'],
+    ['table of other size', scaled({ table: new Float32Array(255) }), 'argument/shape', 'scales.table'],
+    ['table of another array', scaled({ table: new Float64Array(256) }), 'argument/value', 'scales.table'],
+    ['NaN in the table', scaled({ table: new Float32Array(256).fill(Number.NaN, 9) }), 'argument/value', 'scales.table[9]'],
+    ['a table that does not belong', nvfp4({ table: new Float32Array(256) }), 'argument/value', 'scales.table'],
+    ['outer scales that do not belong', nvfp4({ outer: twice.scales!.outer }), 'argument/value', 'scales.outer'],
+    ['outer block', outer({ block: { flat: 9 } }), 'argument/shape', 'outer.scales.block'],
+    ['outer count', outer({ block: { flat: 8 } }), 'argument/shape', 'outer.scales.data'],
+    ['outer array', outer({ data: new Uint16Array(2) }), 'argument/value', 'Float32Array'],
+    ['infinite outer scale', outer({ data: Float32Array.of(1, Number.POSITIVE_INFINITY) }), 'argument/value', 'outer.scales.data[1]'],
+    ['infinite offset', scaled({ outer: { ...twice.scales!.outer, offset: Number.NaN } }), 'argument/value', 'outer.offset'],
     ['tablePer', { ...lut, tablePer: 'group' }, 'argument/value', 'tablePer'],
-    ['block type', { ...blocks, type: 'Q5_K' }, 'argument/value', 'weight.type'],
+    ['block type', { ...blocks, type: 'Q9_K' }, 'argument/value', 'weight.type'],
     ['rows of half blocks', { ...blocks, shape: [8, 48] }, 'argument/shape', 'whole blocks'],
     ['block bytes', { ...blocks, data: blocks.data.subarray(1) }, 'argument/shape', 'weight.data'],
     ['infinite block scale', { ...blocks, data: badBlocks }, 'argument/value', 'weight.data'],

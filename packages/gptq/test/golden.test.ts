@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { decodeFloats, unpackRows, zeroPointValues } from '@lmq/formats';
+import { scaleValues, unpackRows, zeroPointValues } from '@lmq/formats';
 import { gptq } from '@lmq/gptq';
 import { describe, expect, it } from 'vitest';
 import { lcgInputs } from './_inputs.js';
@@ -61,7 +61,7 @@ describe('gptq agrees with a float32 restatement of the reference', () => {
       expect(same).toBeGreaterThanOrEqual(0.995);
       expect(Math.abs(report.loss! / want.loss - 1)).toBeLessThan(0.005);
 
-      const scales = decodeFloats('fp32', weight.scales.data);
+      const scales = scaleValues(weight.scales);
       const zeros = zeroPointValues(weight, 0, scales.length);
       expect(scales.length).toBe(want.scales.length);
       const fixed = !options.group || options.static;

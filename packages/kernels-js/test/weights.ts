@@ -2,7 +2,7 @@
  * Random weights in every layout, each with its values worked out here from the layout's definition, not by @lmq/formats.
  * @module
  */
-import type { Affine, CompressedTensor, Dense, Rng } from '@lmq/tensor';
+import type { Affine, CompressedTensor, Dense, Lut, Minifloat, Rng } from '@lmq/tensor';
 
 export interface SampleWeight {
   label: string;
@@ -22,7 +22,11 @@ const SAMPLES: Record<string, (rng: Rng, rows: number, cols: number) => Sample> 
   'affine 3-bit per row, zero points': (rng, rows, cols) => affine(rng, rows, cols, 3, cols, 'zeroPoints'),
   'affine 8-bit per tensor': (rng, rows, cols) => affine(rng, rows, cols, 8, cols, 'tensor'),
   'affine 2-bit act-order': (rng, rows, cols) => affine(rng, rows, cols, 2, 16, 'actOrder'),
+  'affine with powers of two as scales': poweredAffine,
   'lut 4-bit': lut,
+  'lut in runs, scales quantized twice': nestedLut,
+  MXFP8: (rng, rows, cols) => minifloat(rng, rows, cols, 'fp8e4m3'),
+  NVFP4: (rng, rows, cols) => minifloat(rng, rows, cols, 'fp4e2m1'),
   Q4_0: (rng, rows, cols) => blocks(rng, rows, cols, 'Q4_0'),
   Q8_0: (rng, rows, cols) => blocks(rng, rows, cols, 'Q8_0'),
   sum,
@@ -115,6 +119,77 @@ function lut(rng: Rng, rows: number, cols: number): Sample {
   const tables = { data: table, shape: [rows, 16], stride: [16, 1], offset: 0 };
   const values = Float64Array.from(codes, (code, i) => table[Math.floor(i / cols) * 16 + code]!);
   return { weight: { kind: 'lut', shape: [rows, cols], bits: 4, codes: packRows(codes, 4, rows, cols), tables, tablePer: 'row' }, values };
+}
+
+/** E8M0 scales: 2^(code - 127). */
+function poweredAffine(rng: Rng, rows: number, cols: number): Sample {
+  const groups = cols / 32;
+  const codes = Uint8Array.from({ length: rows * cols }, () => rng.below(16));
+  const data = Uint8Array.from({ length: rows * groups }, () => 123 + rng.below(8));
+  const values = Float64Array.from(codes, (code, i) => (code - 8) * 2 ** (data[Math.floor(i / 32)]! - 127));
+  const scales: Affine['scales'] = { block: [1, 32], format: 'e8m0', data };
+  return { weight: { kind: 'affine', shape: [rows, cols], bits: 4, groupSize: 32, codes: packRows(codes, 4, rows, cols), scales }, values };
+}
+
+/** As bitsandbytes stores it: a scale per run of 20 weights, across rows, itself a table entry times a number per run of 6 scales, plus a mean. */
+function nestedLut(rng: Rng, rows: number, cols: number): Sample {
+  const codes = Uint8Array.from({ length: rows * cols }, () => rng.below(16));
+  const table = Float32Array.from({ length: 16 }, () => rng.normal());
+  const flat = Math.min(20, rows * cols);
+  const data = Uint8Array.from({ length: Math.ceil((rows * cols) / flat) }, () => rng.below(256));
+  const inner = Float32Array.from({ length: 256 }, () => rng.normal());
+  const outer = Math.min(6, data.length);
+  const by = Float32Array.from({ length: Math.ceil(data.length / outer) }, () => 0.1 + rng.uniform());
+  const scaleAt = (i: number) => Math.fround(Math.fround(inner[data[i]!]! * by[Math.floor(i / outer)]!) + 3.5);
+  const values = Float64Array.from(codes, (code, i) => table[code]! * scaleAt(Math.floor(i / flat)));
+  const weight: Lut = {
+    kind: 'lut',
+    shape: [rows, cols],
+    bits: 4,
+    codes: packRows(codes, 4, rows, cols),
+    tables: { data: table, shape: [1, 16], stride: [16, 1], offset: 0 },
+    tablePer: 'tensor',
+    scales: {
+      block: { flat },
+      format: 'table8',
+      data,
+      table: inner,
+      outer: { scales: { block: { flat: outer }, format: 'fp32', data: by }, offset: 3.5 },
+    },
+  };
+  return { weight, values };
+}
+
+/** E4M3 with a power of two per 32 columns, or E2M1 with an E4M3 scale per 16 and a number for the tensor; the codes of 1 ≤ |x| only. */
+function minifloat(rng: Rng, rows: number, cols: number, format: 'fp8e4m3' | 'fp4e2m1'): Sample {
+  const e4m3 = () => {
+    const [sign, exponent, fraction] = [rng.below(2), rng.below(4), rng.below(8)];
+    return { code: sign * 128 + (exponent + 7) * 8 + fraction, value: (sign ? -1 : 1) * 2 ** exponent * (1 + fraction / 8) };
+  };
+  const e2m1 = () => {
+    const code = rng.below(16);
+    return { code, value: [0, 0.5, 1, 1.5, 2, 3, 4, 6][code % 8]! * (code < 8 ? 1 : -1) };
+  };
+  const fp8 = format === 'fp8e4m3';
+  const group = fp8 ? 32 : 16;
+  const elements = Array.from({ length: rows * cols }, fp8 ? e4m3 : e2m1);
+  const codes = Uint8Array.from(elements, (e) => e.code);
+  const scales = Array.from({ length: (rows * cols) / group }, () => {
+    if (!fp8) return e4m3();
+    const power = rng.below(8) - 4;
+    return { code: power + 127, value: 2 ** power };
+  });
+  const data = Uint8Array.from(scales, (s) => s.code);
+  const weight: Minifloat = {
+    kind: 'minifloat',
+    shape: [rows, cols],
+    format,
+    codes: packRows(codes, fp8 ? 8 : 4, rows, cols),
+    scales: fp8
+      ? { block: [1, group], format: 'e8m0', data }
+      : { block: [1, group], format: 'fp8e4m3', data, global: { op: 'divide', value: 8 } },
+  };
+  return { weight, values: Float64Array.from(elements, (e, i) => (e.value * scales[Math.floor(i / group)]!.value) / (fp8 ? 1 : 8)) };
 }
 
 /** ggml: a half scale d, then Q4_0: 16 bytes, low nibbles are elements 0 to 15, value (q - 8) d; Q8_0: 32 signed bytes, value q d. */

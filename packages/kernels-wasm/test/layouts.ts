@@ -83,6 +83,7 @@ function anyBlocks(type: BlockType, rng: Rng, shape: [number, number], number: (
   const count = (shape[0] * shape[1]) / blockSize;
   const data = Uint8Array.from({ length: count * blockBytes }, () => rng.below(256));
   for (let b = 0; b < count; b++) {
+    if (type === 'MXFP4') data[b * blockBytes] = 64 + rng.below(128); // a power of two, NaN or beyond float32 at the upper end
     for (const [place, at] of halves.entries()) {
       const bits = number(b, place);
       data[b * blockBytes + at] = bits;
@@ -115,7 +116,8 @@ export const BLOCKS: Record<string, (type: BlockType, rng: Rng, rows: number, co
   'minimums far smaller than scales': (type, rng, r, c) =>
     anyBlocks(type, rng, [r, c], (_, place) => (place === 0 ? fp16Bits(rng, 28, 30) : fp16Bits(rng, 0, 0))),
 };
-export const BLOCK_NAMES = Object.keys(BLOCK_TYPES) as BlockType[];
+/** Types that have an encoder. The others are decoded in JavaScript, as some of these are. */
+export const BLOCK_NAMES = (Object.keys(BLOCK_TYPES) as BlockType[]).filter((type) => BLOCK_TYPES[type].encode);
 
 /** Whole blocks in a row, and output counts that are none of 4. */
 export function blockSizes(type: BlockType): [rows: number, cols: number][] {
@@ -123,6 +125,12 @@ export function blockSizes(type: BlockType): [rows: number, cols: number][] {
     return [
       [1, 256],
       [7, 512],
+    ];
+  }
+  if (BLOCK_TYPES[type].blockSize === 64) {
+    return [
+      [1, 64],
+      [9, 192],
     ];
   }
   return [
@@ -133,6 +141,9 @@ export function blockSizes(type: BlockType): [rows: number, cols: number][] {
   ];
 }
 
+/** Largest factor of the fp16 minimum of a block: those of sub-blocks have codes of 6 or 4 bits, and are taken away. */
+const minimums = (type: BlockType) => (type === 'Q4_K' || type === 'Q5_K' ? -63 : type === 'Q2_K' ? -15 : 1);
+
 /** Sum of magnitudes that the kernels really add: with codes that are all positive, up to the largest code times the scale. */
 export function spread(t: CompressedTensor, row: number, col: number, value: number): number {
   if (t.kind === 'blocks') {
@@ -140,7 +151,7 @@ export function spread(t: CompressedTensor, row: number, col: number, value: num
     const { blockSize, blockBytes, halves } = BLOCK_TYPES[t.type];
     const block = Math.floor((row * t.shape[1] + col) / blockSize) * blockBytes;
     const half = (at: number) => fp16ToFloat(t.data[block + at]! | (t.data[block + at + 1]! << 8));
-    const later = halves.length > 1 ? half(halves[1]!) : t.type === 'Q4_0' ? -8 * half(halves[0]!) : 0;
+    const later = halves.length > 1 ? minimums(t.type) * half(halves[1]!) : t.type === 'Q4_0' ? -8 * half(halves[0]!) : 0;
     return Math.abs(value - later) + Math.abs(later);
   }
   if (t.kind !== 'affine') return Math.abs(value);

@@ -1,5 +1,5 @@
 import { BLOCK_TYPES, decode } from '@lmq/formats';
-import { type Backend, type CompressedTensor, createRng, isLmqError, matrix, type Rng } from '@lmq/tensor';
+import { type Backend, type BlockType, type CompressedTensor, createRng, isLmqError, matrix, type Rng } from '@lmq/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { wasmBackend } from '../src/index.js';
 import { affine, BLOCK_NAMES, BLOCKS, blockSizes, LAYOUTS, random, SIZES, spread } from './layouts.js';
@@ -71,12 +71,22 @@ describe('linear and embedding', () => {
 
   it('blocks become codes once: bytes are those of codes, scales and minimums, and the source is not needed again', async () => {
     // per weight: a code of 4 or 8 bits; per group a float32 scale, and a minimum where there is one. And 32 bytes that kernels may read.
-    const bytes = { Q4_0: 1 / 2 + 4 / 32, Q4_1: 1 / 2 + 8 / 32, Q5_0: 1 + 4 / 32, Q5_1: 1 + 8 / 32, Q8_0: 1 + 4 / 32, Q6_K: 1 + 4 / 16 };
-    for (const type of BLOCK_NAMES) {
+    const bytes: Partial<Record<BlockType, number>> = {
+      Q4_0: 1 / 2 + 4 / 32,
+      Q4_1: 1 / 2 + 8 / 32,
+      Q5_0: 1 + 4 / 32,
+      Q5_1: 1 + 8 / 32,
+      Q8_0: 1 + 4 / 32,
+      Q3_K: 1 + 4 / 16,
+      Q4_K: 1 / 2 + 8 / 32,
+      Q5_K: 1 + 8 / 32,
+      Q6_K: 1 + 4 / 16,
+    };
+    for (const [type, perWeight] of Object.entries(bytes) as [BlockType, number][]) {
       const weight = BLOCKS.encoded!(type, createRng(1), 24, 512);
       const want = decode(weight).data;
       const loaded = backend.load({ weight, bias: new Float32Array(24) });
-      expect(loaded.bytes).toBe(24 * 512 * bytes[type] + 32 + 24 * 4);
+      expect(loaded.bytes).toBe(24 * 512 * perWeight + 32 + 24 * 4);
       weight.data.fill(0);
       const s = backend.scope();
       expect((await s.read(s.embedding(loaded, [23]))).data).toEqual(want.subarray(23 * 512));

@@ -1,4 +1,4 @@
-import { decode, decodeFloats, unpackRows, validate, zeroPointValues } from '@lmq/formats';
+import { decode, scaleValues, unpackRows, validate, zeroPointValues } from '@lmq/formats';
 import { jsBackend } from '@lmq/kernels-js';
 import { type AffineOpts, findParams, rtn } from '@lmq/quant-core';
 import { createRng, isLmqError, type Matrix, matrix, ndarray } from '@lmq/tensor';
@@ -55,7 +55,7 @@ describe('findParams', () => {
     for (const scaleFormat of ['fp16', 'bf16', 'fp32'] as const) {
       const p = findParams(w, { bits: 4, groupSize: 16, scaleFormat });
       const { weight } = rtn(w, { bits: 4, groupSize: 16, scaleFormat });
-      expect(decodeFloats(scaleFormat, weight.scales.data)).toEqual(p.scales);
+      expect(scaleValues(weight.scales)).toEqual(p.scales);
       expect([...zeroPointValues(weight, 0, 16)]).toEqual([...p.zeroPoints]);
     }
   });
@@ -158,7 +158,7 @@ describe('rtn', () => {
       const { weight, report } = rtn(w, { bits, groupSize: 16, scaleFormat: 'fp32' });
       validate(weight);
       const { data } = decode(weight);
-      const scales = decodeFloats('fp32', weight.scales.data);
+      const scales = scaleValues(weight.scales);
       for (let i = 0; i < data.length; i++)
         expect(Math.abs(data[i]! - w.data[i]!)).toBeLessThanOrEqual(scales[Math.floor(i / 16)]! * 1.0001);
       expect(report.bitsPerWeight).toBe(bits + (32 + bits) / 16);

@@ -9,10 +9,10 @@
  */
 import type { Tensor } from './ndarray.js';
 
-export type CompressedTensor = Dense | Affine | Lut | Blocks | Sum | Parts | Rescaled;
+export type CompressedTensor = Dense | Minifloat | Affine | Lut | Blocks | Sum | Parts | Rescaled;
 export type LayoutKind = CompressedTensor['kind'];
 
-/** Float formats that a dense tensor or a scale can be stored in. */
+/** Float formats of plain tensors, and of most scales. */
 export type FloatFormat = 'fp32' | 'fp16' | 'bf16';
 
 /** Stored floats: `Float32Array` for fp32, `Uint16Array` of bit patterns for fp16 and bf16. */
@@ -26,15 +26,55 @@ export interface Dense {
   data: FloatData;
 }
 
+/** Floats of 8 bits and fewer: OCP FP8 (E4M3 without infinity) and the elements of OCP MX. */
+export type MinifloatFormat = 'fp8e4m3' | 'fp8e5m2' | 'fp6e2m3' | 'fp6e3m2' | 'fp4e2m1';
+
+/** Formats of a scale: floats; `e8m0`, a power of two; `table8`, an index into the scales' own table of 256. */
+export type ScaleFormat = FloatFormat | 'fp8e4m3' | 'e8m0' | 'table8';
+
 /**
- * Scales: one per block of `[rows, cols]` weights, stored row-major as `[ceil(out / rows), ceil(in / cols)]`. `[1, g]` is a scale per
- * group of g input columns, `[1, in]` one per output row, `[out, in]` one per tensor. With a `groupIndex` in the tensor, column c takes
- * group `groupIndex[c]` and the blocks count groups only.
+ * Weights that share a scale: a rectangle, `[1, g]` for a group of g input columns, `[1, in]` for an output row, `[out, in]` for the tensor,
+ * stored row-major as `[ceil(out / rows), ceil(in / cols)]`; or runs of `flat` weights in row-major order, across rows (bitsandbytes).
+ */
+export type ScaleBlock = [rows: number, cols: number] | { flat: number };
+
+/**
+ * Scales, one per block. The scale in use is the stored number, rounded to float32 after each of the steps that it has: `number * outer +
+ * offset` (bitsandbytes' double quantization), `number / global` or `number * global` (NVFP4).
  */
 export interface Scales {
+  block: ScaleBlock;
+  format: ScaleFormat;
+  /** `Float32Array` for fp32, `Uint16Array` of bits for fp16 and bf16, `Uint8Array` of codes for the others. */
+  data: FloatData | Uint8Array;
+  /** 256 numbers; `table8` has it and no other. */
+  table?: Float32Array;
+  /** Scales of the scales, `table8` only: one per run of `flat` scales in their stored order, and a mean that was taken away. */
+  outer?: { scales: OuterScales; offset: number };
+  /** A float32 for the whole tensor, above 0; `fp8e4m3` only. compressed-tensors stores one to divide by, others one to multiply with. */
+  global?: { op: 'divide' | 'multiply'; value: number };
+}
+
+/** Scales in rectangles. With a `groupIndex` in the tensor, column c takes group `groupIndex[c]` and the blocks count groups only. */
+export interface GridScales extends Scales {
   block: [rows: number, cols: number];
+}
+
+/** Plain scales of scales. */
+export interface OuterScales {
+  block: { flat: number };
   format: FloatFormat;
   data: FloatData;
+}
+
+/** Floats of 8 bits and fewer: `w = number(code) * scale`. FP8, MXFP4, MXFP6, MXFP8, NVFP4. */
+export interface Minifloat {
+  kind: 'minifloat';
+  shape: [rows: number, cols: number];
+  format: MinifloatFormat;
+  /** `out * ceil(in * bits / 8)` bytes. */
+  codes: Uint8Array;
+  scales?: Scales;
 }
 
 /** Uniform integers: `w = (code - zero) * scale`. */
@@ -47,7 +87,7 @@ export interface Affine {
   groupSize: number;
   /** `out * ceil(in * bits / 8)` bytes. */
   codes: Uint8Array;
-  scales: Scales;
+  scales: GridScales;
   /**
    * One unsigned `bits`-wide zero point per scale, in the order of the scales, packed as one bit stream without row alignment. Absent:
    * every zero point is `2 ** (bits - 1)`.
@@ -71,7 +111,30 @@ export interface Lut {
 }
 
 /** GGUF block types that lmq stores verbatim. */
-export type BlockType = 'Q4_0' | 'Q4_1' | 'Q5_0' | 'Q5_1' | 'Q8_0' | 'Q6_K';
+export type BlockType =
+  | 'Q4_0'
+  | 'Q4_1'
+  | 'Q5_0'
+  | 'Q5_1'
+  | 'Q8_0'
+  | 'Q2_K'
+  | 'Q3_K'
+  | 'Q4_K'
+  | 'Q5_K'
+  | 'Q6_K'
+  | 'IQ4_NL'
+  | 'IQ4_XS'
+  | 'TQ1_0'
+  | 'TQ2_0'
+  | 'MXFP4'
+  | 'NVFP4'
+  | 'IQ1_S'
+  | 'IQ1_M'
+  | 'IQ2_XXS'
+  | 'IQ2_XS'
+  | 'IQ2_S'
+  | 'IQ3_XXS'
+  | 'IQ3_S';
 
 /** GGUF block bytes, verbatim, row after row. */
 export interface Blocks {

@@ -1,55 +1,42 @@
 /**
- * The scale search that ggml's k-quants with symmetric codes share ("make_qx_quants"), without an importance matrix: weights x are
- * weighted by x². Starts at the scale that puts the weight of largest magnitude on code -n, tries 18 others from 0.9 below to 0.9 above,
- * and keeps that of least weighted squared error, each refitted by least squares.
+ * Scale search for symmetric codes that ggml's encoders share ("make_qx_quants"): starts at the scale that puts the weight of largest
+ * magnitude on code -n, tries 18 others from 0.9 below to 0.9 above, and keeps that of least weighted squared error, each refitted by least
+ * squares.
  *
  * Every step is rounded to float32, products from left to right: results equal the reference's, bit for bit.
  * @module
  */
+import { GROUP_MAX_EPS, indexOfLargest, nearestInt, TENTH } from './_float32.js';
 
 const { fround } = Math;
 
-/** Adding it to a float32 of magnitude below 2^22 rounds that to an integer, half to even. */
-const MAGIC = 12582912;
-const TENTH = fround(0.1);
-/** Blocks smaller than this count as zero. */
-export const GROUP_MAX_EPS = fround(1e-15);
-
-/** A float32 of magnitude below 2^22, rounded to the nearest integer, half to even. */
-export function nearestInt(x: number): number {
-  return fround(x + MAGIC) - MAGIC;
-}
+/** Scratch for one search at a time; doubles, because reading float32 converts each time. */
+const v = /* @__PURE__ */ new Float64Array(32);
+const cost = /* @__PURE__ */ new Float64Array(32);
+const costV = /* @__PURE__ */ new Float64Array(32);
 
 /** The code of `x` given the reciprocal of the scale: in -n … n - 1. */
 function level(x: number, inverse: number, n: number): number {
-  return Math.max(-n, Math.min(n - 1, nearestInt(fround(inverse * x))));
+  const l = nearestInt(fround(inverse * x));
+  return l < -n ? -n : l < n ? l : n - 1;
 }
 
 /**
- * Chooses a scale for the `count` weights of `src` from `from` on, and writes their codes plus `n` to `codes` from `from` on.
+ * Chooses a scale for the `count` (at most 32) weights of `x` from `from` on, and writes their codes plus `n` to `codes` from `from` on.
  * @param n half the number of codes
+ * @param w what an error of each weight costs, from 0 on
  * @returns the scale, a float32; 0 when the weights are all zero, or nearly; NaN or infinite when the sums overflow
  */
-export function searchScale(src: Float32Array, from: number, count: number, n: number, codes: Uint8Array): number {
-  const end = from + count;
-  let amax = 0;
-  let max = 0;
-  for (let i = from; i < end; i++) {
-    const a = Math.abs(src[i]);
-    if (a > amax) {
-      amax = a;
-      max = src[i];
-    }
-  }
-  if (amax < GROUP_MAX_EPS) {
-    codes.fill(0, from, end);
+export function searchScale(x: Float32Array, from: number, count: number, n: number, w: Float32Array, codes: Uint8Array): number {
+  const max = x[indexOfLargest(x, from, count)];
+  if (Math.abs(max) < GROUP_MAX_EPS) {
+    codes.fill(0, from, from + count);
     return 0;
   }
-  const w = new Float32Array(count);
-  const wx = new Float32Array(count);
   for (let i = 0; i < count; i++) {
-    w[i] = src[from + i] * src[from + i];
-    wx[i] = w[i] * src[from + i];
+    v[i] = x[from + i];
+    cost[i] = w[i];
+    costV[i] = fround(w[i] * v[i]);
   }
   let scale = 0;
   let best = 0;
@@ -61,15 +48,21 @@ export function searchScale(src: Float32Array, from: number, count: number, n: n
     let xl = 0;
     let ll = 0;
     for (let i = 0; i < count; i++) {
-      const l = level(src[from + i], inverse, n);
-      xl = fround(xl + fround(wx[i] * l));
-      ll = fround(ll + fround(fround(w[i] * l) * l));
+      const l = level(v[i], inverse, n);
+      xl = fround(xl + fround(costV[i] * l));
+      ll = fround(ll + fround(fround(cost[i] * l) * l));
     }
     if (k > 0 && !(ll > 0 && fround(xl * xl) > fround(best * ll))) continue;
     scale = ll ? fround(xl / ll) : 0;
+    if (ll === Number.POSITIVE_INFINITY) scale = Number.NaN; // the reference would go on with a scale of 0
     best = fround(scale * xl);
     chosen = inverse;
   }
-  for (let i = from; i < end; i++) codes[i] = level(src[i], chosen, n) + n;
+  for (let i = 0; i < count; i++) codes[from + i] = level(v[i], chosen, n) + n;
   return scale;
+}
+
+/** Weights as their own squares: what the search takes when there are no importances. */
+export function squares(x: Float32Array, from: number, count: number, out: Float32Array): void {
+  for (let i = 0; i < count; i++) out[i] = x[from + i] * x[from + i];
 }

@@ -3,10 +3,14 @@
  * weight j in its low and weight j + 16 in its high nibble.
  *
  * Scale as in ggml's reference: d is the weight of largest magnitude (the first such) over -8, so d may be negative and an all-zero block
- * stores -0. Codes are made with the float32 d, not with its fp16. Every step is rounded to float32: bytes equal the reference's.
+ * stores -0. Codes are made with the float32 d, not with its fp16. With importances, d and the codes come from a search (`_qx.ts`). Every
+ * step is rounded to float32: bytes equal the reference's.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
+import { bitsOf, largestBits, meanSquare, weigh, writeHalf } from './_float32.js';
+import { packNibbles } from './_nibbles.js';
+import { searchScale } from './_qx.js';
 import type { BlockTraits } from './_traits.js';
 
 const { fround } = Math;
@@ -17,16 +21,9 @@ export const q4_0: BlockTraits = {
   halves: [0],
 
   encode(src, out) {
+    const bits = bitsOf(src);
     for (let x = 0, o = 0; x < src.length; x += 32, o += 18) {
-      let amax = 0;
-      let max = 0;
-      for (let j = 0; j < 32; j++) {
-        const a = Math.abs(src[x + j]);
-        if (a > amax) {
-          amax = a;
-          max = src[x + j];
-        }
-      }
+      const max = src[largestBits(bits, x, 32)];
       const d = fround(max / -8);
       const id = d ? fround(1 / d) : 0;
       const h = floatToFp16(d);
@@ -37,6 +34,17 @@ export const q4_0: BlockTraits = {
         const hi = fround(fround(src[x + j + 16] * id) + 8.5) | 0;
         out[o + 2 + j] = Math.min(15, lo) | (Math.min(15, hi) << 4);
       }
+    }
+  },
+
+  encodeWeighted(row, importance, out) {
+    const codes = new Uint8Array(32);
+    const w = new Float32Array(32);
+    const s = meanSquare(row, 0, row.length);
+    for (let x = 0, o = 0; x < row.length; x += 32, o += 18) {
+      weigh(row, importance, x, 32, s, w);
+      writeHalf(searchScale(row.subarray(x, x + 32), 0, 32, 8, w, codes), out, o);
+      packNibbles(codes, 0, 16, out, o + 2);
     }
   },
 

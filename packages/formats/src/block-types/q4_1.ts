@@ -3,10 +3,14 @@
  * weight j in its low and weight j + 16 in its high nibble.
  *
  * Scale as in ggml's reference: m is the smallest weight, d the range over 15. Codes are made with the float32 d and m, not with their
- * fp16. Every step is rounded to float32: bytes equal the reference's. Decoding rounds once.
+ * fp16. With importances, d, m and the codes come from a search (`_qkx.ts`). Every step is rounded to float32: bytes equal the reference's.
+ * Decoding rounds once.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
+import { meanSquare, weigh, writeHalf } from './_float32.js';
+import { packNibbles } from './_nibbles.js';
+import { searchScaleAndMin, WEIGHTED_TRIES } from './_qkx.js';
 import type { BlockTraits } from './_traits.js';
 
 const { fround } = Math;
@@ -38,6 +42,21 @@ export const q4_1: BlockTraits = {
         const hi = fround(fround(fround(src[x + j + 16] - min) * id) + 0.5) | 0;
         out[o + 4 + j] = Math.min(15, lo) | (Math.min(15, hi) << 4);
       }
+    }
+  },
+
+  encodeWeighted(row, importance, out) {
+    const codes = new Uint8Array(32);
+    const w = new Float32Array(32);
+    const scale = new Float32Array(1);
+    const min = new Float32Array(1);
+    const s = meanSquare(row, 0, row.length);
+    for (let x = 0, o = 0; x < row.length; x += 32, o += 20) {
+      weigh(row, importance, x, 32, s, w);
+      searchScaleAndMin(row.subarray(x, x + 32), 0, 32, 15, w, WEIGHTED_TRIES, codes, scale, min, 0);
+      writeHalf(scale[0], out, o);
+      writeHalf(-min[0], out, o + 2);
+      packNibbles(codes, 0, 16, out, o + 4);
     }
   },
 

@@ -2,11 +2,14 @@
  * GGUF block type Q5_0: 32 weights in 22 bytes, `w = (q - 16) * d`. Bytes: d as little-endian fp16, then the codes as in `_fifth-bit.ts`.
  *
  * Scale as in ggml's reference: d is the weight of largest magnitude (the first such) over -16, so d may be negative and an all-zero block
- * stores -0. Codes are made with the float32 d, not with its fp16. Every step is rounded to float32: bytes equal the reference's.
+ * stores -0. Codes are made with the float32 d, not with its fp16. With importances, d and the codes come from a search (`_qx.ts`). Every
+ * step is rounded to float32: bytes equal the reference's.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { fifthBits, packFifthBit } from './_fifth-bit.js';
+import { bitsOf, largestBits, meanSquare, weigh, writeHalf } from './_float32.js';
+import { searchScale } from './_qx.js';
 import type { BlockTraits } from './_traits.js';
 
 const { fround } = Math;
@@ -18,22 +21,26 @@ export const q5_0: BlockTraits = {
 
   encode(src, out) {
     const codes = new Uint8Array(32);
+    const bits = bitsOf(src);
     for (let x = 0, o = 0; x < src.length; x += 32, o += 22) {
-      let amax = 0;
-      let max = 0;
-      for (let j = 0; j < 32; j++) {
-        const a = Math.abs(src[x + j]);
-        if (a > amax) {
-          amax = a;
-          max = src[x + j];
-        }
-      }
+      const max = src[largestBits(bits, x, 32)];
       const d = fround(max / -16);
       const id = d ? fround(1 / d) : 0;
       const h = floatToFp16(d);
       out[o] = h;
       out[o + 1] = h >>> 8;
       for (let j = 0; j < 32; j++) codes[j] = Math.min(31, fround(fround(src[x + j] * id) + 16.5) | 0);
+      packFifthBit(codes, 0, out, o + 2);
+    }
+  },
+
+  encodeWeighted(row, importance, out) {
+    const codes = new Uint8Array(32);
+    const w = new Float32Array(32);
+    const s = meanSquare(row, 0, row.length);
+    for (let x = 0, o = 0; x < row.length; x += 32, o += 22) {
+      weigh(row, importance, x, 32, s, w);
+      writeHalf(searchScale(row.subarray(x, x + 32), 0, 32, 16, w, codes), out, o);
       packFifthBit(codes, 0, out, o + 2);
     }
   },

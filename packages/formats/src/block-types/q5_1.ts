@@ -1,13 +1,16 @@
 /**
- * GGUF block type Q5_1: 32 weights in 24 bytes, `w = q * d + m`. Bytes: d and m as little-endian fp16, then the codes as in
- * `_fifth-bit.ts`.
+ * GGUF block type Q5_1: 32 weights in 24 bytes, `w = q * d + m`. Bytes: d and m as little-endian fp16, then the codes as in `_fifth-
+ * bit.ts`.
  *
  * Scale as in ggml's reference: m is the smallest weight, d the range over 31. Codes are made with the float32 d and m, not with their
- * fp16. Every step is rounded to float32: bytes equal the reference's. Decoding rounds once.
+ * fp16. With importances, d, m and the codes come from a search (`_qkx.ts`). Every step is rounded to float32: bytes equal the reference's.
+ * Decoding rounds once.
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { fifthBits, packFifthBit } from './_fifth-bit.js';
+import { meanSquare, weigh, writeHalf } from './_float32.js';
+import { searchScaleAndMin, WEIGHTED_TRIES } from './_qkx.js';
 import type { BlockTraits } from './_traits.js';
 
 const { fround } = Math;
@@ -36,6 +39,21 @@ export const q5_1: BlockTraits = {
       out[o + 2] = hm;
       out[o + 3] = hm >>> 8;
       for (let j = 0; j < 32; j++) codes[j] = Math.min(31, fround(fround(fround(src[x + j] - min) * id) + 0.5) | 0);
+      packFifthBit(codes, 0, out, o + 4);
+    }
+  },
+
+  encodeWeighted(row, importance, out) {
+    const codes = new Uint8Array(32);
+    const w = new Float32Array(32);
+    const scale = new Float32Array(1);
+    const min = new Float32Array(1);
+    const s = meanSquare(row, 0, row.length);
+    for (let x = 0, o = 0; x < row.length; x += 32, o += 24) {
+      weigh(row, importance, x, 32, s, w);
+      searchScaleAndMin(row.subarray(x, x + 32), 0, 32, 31, w, WEIGHTED_TRIES, codes, scale, min, 0);
+      writeHalf(scale[0], out, o);
+      writeHalf(-min[0], out, o + 2);
       packFifthBit(codes, 0, out, o + 4);
     }
   },

@@ -6,6 +6,7 @@
  * @module
  */
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
+import { bitsOf, largestBits } from './_float32.js';
 import type { BlockTraits } from './_traits.js';
 
 const { fround } = Math;
@@ -16,20 +17,18 @@ export const q8_0: BlockTraits = {
   halves: [0],
 
   encode(src, out) {
+    const bits = bitsOf(src);
     for (let x = 0, o = 0; x < src.length; x += 32, o += 34) {
-      let amax = 0;
-      for (let j = 0; j < 32; j++) {
-        const a = Math.abs(src[x + j]);
-        if (a > amax) amax = a;
-      }
-      const d = fround(amax / 127);
+      const d = fround(Math.abs(src[largestBits(bits, x, 32)]) / 127);
       const id = d ? fround(1 / d) : 0;
       const h = floatToFp16(d);
       out[o] = h;
       out[o + 1] = h >>> 8;
       for (let j = 0; j < 32; j++) {
-        const q = fround(src[x + j] * id);
-        out[o + 2 + j] = (q < 0 ? q - 0.5 : q + 0.5) | 0; // half away from zero: a float32 plus a half is exact enough in double
+        // half away from zero, without a branch on the sign: halves, one more away from zero, then whole steps towards zero
+        const halves = (2 * fround(src[x + j] * id)) | 0;
+        const more = halves + ((halves >> 31) | 1);
+        out[o + 2 + j] = (more + (more >>> 31)) >> 1;
       }
     }
   },

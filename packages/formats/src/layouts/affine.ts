@@ -7,7 +7,7 @@
  */
 import { type Affine, LmqError } from '@lmq/tensor';
 import { packStream, rowBytes, unpackInto, unpackStream } from '../packing.js';
-import { gatherRows, planScaleRows, scaleGrid, scaleRows, selectScaleRows, validateScales } from '../scales.js';
+import { gatherRows, planScaleRows, scaleBytes, scaleGrid, scaleRows, selectScaleRows, validateScales } from '../scales.js';
 import { expectArray, expectBits, expectLength } from './_layout.js';
 
 export function decodeRows(t: Affine, from: number, to: number, out: Float32Array): void {
@@ -81,7 +81,7 @@ export function zeroPointValues(t: Affine, from: number, count: number): Uint8Ar
 }
 
 export function byteLength(t: Affine): number {
-  return t.codes.byteLength + t.scales.data.byteLength + (t.zeroPoints?.byteLength ?? 0) + (t.groupIndex?.byteLength ?? 0);
+  return t.codes.byteLength + scaleBytes(t.scales) + (t.zeroPoints?.byteLength ?? 0) + (t.groupIndex?.byteLength ?? 0);
 }
 
 export function validate(t: Affine, at: string): void {
@@ -90,6 +90,7 @@ export function validate(t: Affine, at: string): void {
   expectBits(t.bits, `${at}.bits`);
   expectArray(t.codes, 'Uint8Array', `${at}.codes`);
   expectLength(t.codes.length, rows * rowBytes(cols, t.bits), `${at}.codes`);
+  validateScales(t.scales, t.shape, `${at}.scales`);
   if (t.groupSize !== t.scales.block[1]) {
     throw new LmqError('argument/shape', `${at}.groupSize differs from scales.block[1]`, {
       op,
@@ -98,7 +99,6 @@ export function validate(t: Affine, at: string): void {
       hint: 'One scale per row is groupSize = in.',
     });
   }
-  validateScales(t.scales, t.shape, `${at}.scales`);
   const [scaleRowCount, groups] = scaleGrid(t.scales, t.shape);
   if (t.zeroPoints) {
     expectArray(t.zeroPoints, 'Uint8Array', `${at}.zeroPoints`);

@@ -43,10 +43,13 @@ export function validate(t: Blocks, at: string): void {
   if (bad >= 0) throw new LmqError('argument/value', `${at}.data has a scale or minimum that is not finite`, { op, found: `block ${bad}` });
 }
 
-/** Whether the block at byte `o` has an fp16 number that is NaN or infinite: its exponent bits, all in the second byte, are ones. */
-export function isBadBlock(data: Uint8Array, o: number, { halves }: BlockTraits): boolean {
+/**
+ * Whether the block at byte `o` has a scale or minimum that is NaN or infinite. The exponent bits of an fp16 number, ones in such, are all in
+ * its second byte.
+ */
+export function isBadBlock(data: Uint8Array, o: number, { halves, hasBadScale }: BlockTraits): boolean {
   for (let k = 0; k < halves.length; k++) if ((data[o + halves[k] + 1] & 0x7c) === 0x7c) return true;
-  return false;
+  return hasBadScale?.(data, o) ?? false;
 }
 
 /** First block of `data` with a NaN or infinite scale or minimum, or -1. */

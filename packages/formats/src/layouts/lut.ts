@@ -6,7 +6,7 @@
  */
 import { contiguous, LmqError, type Lut, ndarray, sizeOf } from '@lmq/tensor';
 import { rowBytes, unpackInto } from '../packing.js';
-import { gatherRows, planScaleRows, scaleGrid, scaleRows, selectScaleRows, validateScales } from '../scales.js';
+import { gatherRows, multiplyScales, scaleBytes, scalesName, selectScales, validateScales } from '../scales.js';
 import { expectArray, expectBits, expectLength } from './_layout.js';
 
 export function decodeRows(t: Lut, from: number, to: number, out: Float32Array): void {
@@ -23,23 +23,11 @@ export function decodeRows(t: Lut, from: number, to: number, out: Float32Array):
     let table = r * byRow;
     for (let c = 0; c < cols; c++, table += byColumn) out[o + c] = tables[table + row[c]];
   }
-  if (!t.scales) return;
-  const [blockRows, blockCols] = t.scales.block;
-  const groups = scaleGrid(t.scales, t.shape)[1];
-  const scales = scaleRows(t.scales, t.shape, from, to);
-  const firstScaleRow = Math.floor(from / blockRows);
-  for (let r = from; r < to; r++) {
-    const o = (r - from) * cols;
-    for (let c = 0, g = (Math.floor(r / blockRows) - firstScaleRow) * groups; c < cols; g++) {
-      const scale = scales[g];
-      const end = Math.min(c + blockCols, cols);
-      for (; c < end; c++) out[o + c] *= scale;
-    }
-  }
+  if (t.scales) multiplyScales(t.scales, t.shape, from, to, out);
 }
 
 export function byteLength(t: Lut): number {
-  return t.codes.byteLength + 4 * sizeOf(t.tables.shape) + (t.scales?.data.byteLength ?? 0);
+  return t.codes.byteLength + 4 * sizeOf(t.tables.shape) + (t.scales ? scaleBytes(t.scales) : 0);
 }
 
 export function validate(t: Lut, at: string): void {
@@ -68,17 +56,17 @@ export function validate(t: Lut, at: string): void {
 }
 
 export function layoutName(t: Lut): string {
-  const scales = t.scales ? `, scales ${t.scales.block.join('x')}` : '';
+  const scales = t.scales ? `, scales ${scalesName(t.scales)}` : '';
   return `lut ${t.bits}-bit per ${t.tablePer}${scales}`;
 }
 
 export function selectRows(t: Lut, index: ArrayLike<number>): Lut {
-  const [rows, cols] = t.shape;
+  const cols = t.shape[1];
   const out: Lut = { ...t, shape: [index.length, cols], codes: gatherRows(t.codes, rowBytes(cols, t.bits), index) };
   if (t.tablePer === 'row') {
     const size = 2 ** t.bits;
     out.tables = ndarray(gatherRows(contiguous(t.tables), size, index), [index.length, size]);
   }
-  if (t.scales) out.scales = selectScaleRows(t.scales, scaleGrid(t.scales, t.shape)[1], planScaleRows(t.scales.block[0], rows, index));
+  if (t.scales) out.scales = selectScales(t.scales, t.shape, index);
   return out;
 }

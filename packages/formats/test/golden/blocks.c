@@ -1,18 +1,22 @@
-// Golden hashes of block bytes over many rows, in plain C float arithmetic; independent of the code under test.
-// Follows the scale choosers and byte layouts that blocks.test.ts names. Compile and run:
-//   gcc -std=c11 -O2 -ffp-contract=off blocks.c -lm -o blocks && ./blocks > blocks.json
-// _Float16 (gcc 12 and later, x86-64) converts from float with round to nearest even.
-#include <math.h>
+// Golden hashes of block bytes and of decoded blocks, by ggml itself. Compile and run:
+//   gcc -std=c11 -O2 blocks.c -ldl -o blocks && ./blocks path/to/libggml-base.so > blocks.json
+// A library for generic x86-64, such as the one of the npm package @node-llama-cpp/linux-x64, has no fused multiply-add in its encoders:
+// its bytes are those of the C source compiled without contraction.
+#include <ctype.h>
+#include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+enum { ROWS = 200, COLS = 512, DECODED = 64 };
 
 static uint32_t lcg;
 static uint32_t next(void) { return lcg = 1664525u * lcg + 1013904223u; }
 
 static void row(float *x, uint32_t seed, float factor) {
   lcg = seed;
-  for (int i = 0; i < 512; i++) {
+  for (int i = 0; i < COLS; i++) {
     double s = 0;
     for (int k = 0; k < 3; k++) s += next() >> 12;
     x[i] = (float)((s - 1572864.0) / 1048576.0 / 16.0) * factor;
@@ -23,7 +27,7 @@ static void row(float *x, uint32_t seed, float factor) {
 static void edges(float *x, uint32_t seed) {
   lcg = seed;
   const int steps = (int[]){254, 16, 32, 64}[seed % 4]; // twice Q8_0's 127, Q4_0's 8, Q5_0's 16, Q6_K's 32
-  for (int i = 0; i < 512; i += 32) {
+  for (int i = 0; i < COLS; i += 32) {
     const double extreme = 1 + (next() >> 9) / 8388608.0;
     for (int j = 0; j < 32; j++) {
       const int n = j == 0 ? steps : (int)((next() >> 8) % (2 * steps + 1)) - steps;
@@ -36,7 +40,7 @@ static void edges(float *x, uint32_t seed) {
 static void offsets(float *x, uint32_t seed) {
   lcg = seed;
   const int steps = seed % 2 ? 30 : 62; // twice Q4_1's 15, Q5_1's 31
-  for (int i = 0; i < 512; i += 32) {
+  for (int i = 0; i < COLS; i += 32) {
     const double range = 1 + (next() >> 9) / 8388608.0, low = (next() >> 9) / 8388608.0 - 1;
     for (int j = 0; j < 32; j++) {
       const int n = j < 2 ? j * steps : (int)((next() >> 8) % (steps + 1));
@@ -45,190 +49,88 @@ static void offsets(float *x, uint32_t seed) {
   }
 }
 
+// Importances from 0 to 1, most of them small, an eighth of them 0.
+static void importances(float *w, uint32_t seed) {
+  lcg = seed + 777;
+  for (int i = 0; i < COLS; i++) {
+    const uint32_t n = next();
+    const double u = (n >> 8) / 16777216.0;
+    w[i] = n % 8 == 0 ? 0 : (float)(u * u);
+  }
+}
+
 static uint32_t hash;
 static void put(const void *p, size_t n) {
   for (size_t i = 0; i < n; i++) hash = (hash ^ ((const uint8_t *)p)[i]) * 16777619u;
 }
 
-static void q4_0(const float *x) {
-  float amax = 0, max = 0;
-  for (int j = 0; j < 32; j++)
-    if (amax < fabsf(x[j])) amax = fabsf(x[j]), max = x[j];
-  const float d = max / -8, id = d ? 1.0f / d : 0.0f;
-  const _Float16 h = (_Float16)d;
-  uint8_t qs[16];
-  for (int j = 0; j < 16; j++) {
-    const float a = x[j] * id + 8.5f, b = x[j + 16] * id + 8.5f;
-    const int qa = (int)a < 15 ? (int)a : 15, qb = (int)b < 15 ? (int)b : 15;
-    qs[j] = (uint8_t)(qa | qb << 4);
-  }
-  put(&h, 2);
-  put(qs, 16);
-}
-
-static void q8_0(const float *x) {
-  float amax = 0;
-  for (int j = 0; j < 32; j++) amax = fmaxf(amax, fabsf(x[j]));
-  const float d = amax / 127, id = d ? 1.0f / d : 0.0f;
-  const _Float16 h = (_Float16)d;
-  int8_t qs[32];
-  for (int j = 0; j < 32; j++) qs[j] = (int8_t)roundf(x[j] * id);
-  put(&h, 2);
-  put(qs, 32);
-}
-
-static void range(const float *x, int levels, float *d, float *id, float *min) {
-  float max = *min = x[0];
-  for (int j = 1; j < 32; j++) {
-    if (x[j] < *min) *min = x[j];
-    if (x[j] > max) max = x[j];
-  }
-  *d = (max - *min) / levels;
-  *id = *d ? 1.0f / *d : 0.0f;
-}
-
-static void q4_1(const float *x) {
-  float d, id, min;
-  range(x, 15, &d, &id, &min);
-  const _Float16 h[2] = {(_Float16)d, (_Float16)min};
-  uint8_t qs[16];
-  for (int j = 0; j < 16; j++) {
-    const float a = (x[j] - min) * id + 0.5f, b = (x[j + 16] - min) * id + 0.5f;
-    const int qa = (int)a < 15 ? (int)a : 15, qb = (int)b < 15 ? (int)b : 15;
-    qs[j] = (uint8_t)(qa | qb << 4);
-  }
-  put(h, 4);
-  put(qs, 16);
-}
-
-// 32 codes of five bits
-static void five(const int *q) {
-  uint32_t high = 0;
-  uint8_t qs[16];
-  for (int j = 0; j < 32; j++) high |= (uint32_t)(q[j] >> 4) << j;
-  for (int j = 0; j < 16; j++) qs[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
-  put(&high, 4); // a little-endian machine
-  put(qs, 16);
-}
-
-static void q5_0(const float *x) {
-  float amax = 0, max = 0;
-  for (int j = 0; j < 32; j++)
-    if (amax < fabsf(x[j])) amax = fabsf(x[j]), max = x[j];
-  const float d = max / -16, id = d ? 1.0f / d : 0.0f;
-  const _Float16 h = (_Float16)d;
-  int q[32];
-  for (int j = 0; j < 32; j++) {
-    const float a = x[j] * id + 16.5f;
-    q[j] = (int)a < 31 ? (int)a : 31;
-  }
-  put(&h, 2);
-  five(q);
-}
-
-static void q5_1(const float *x) {
-  float d, id, min;
-  range(x, 31, &d, &id, &min);
-  const _Float16 h[2] = {(_Float16)d, (_Float16)min};
-  int q[32];
-  for (int j = 0; j < 32; j++) {
-    const float a = (x[j] - min) * id + 0.5f;
-    q[j] = (int)a < 31 ? (int)a : 31;
-  }
-  put(h, 4);
-  five(q);
-}
-
-// half to even: the default rounding direction
-static int nearest(float x) { return (int)nearbyintf(x); }
-static int clamp(int l) { return l < -32 ? -32 : l > 31 ? 31 : l; }
-
-static float fit(const float *x, float inverse, float *xl, float *ll) {
-  *xl = *ll = 0;
-  for (int i = 0; i < 16; i++) {
-    const int l = clamp(nearest(inverse * x[i]));
-    const float w = x[i] * x[i];
-    *xl += w * x[i] * l;
-    *ll += w * l * l;
-  }
-  return *ll ? *xl / *ll : 0.0f;
-}
-
-static float search(const float *x, int *codes) {
-  float amax = 0, max = 0, xl, ll;
-  for (int i = 0; i < 16; i++)
-    if (fabsf(x[i]) > amax) amax = fabsf(x[i]), max = x[i];
-  for (int i = 0; i < 16; i++) codes[i] = 0;
-  if (amax < 1e-15f) return 0;
-  float inverse = -32.0f / max, chosen = inverse;
-  float scale = fit(x, inverse, &xl, &ll), best = scale * xl;
-  for (int step = -9; step <= 9; step++) {
-    if (step == 0) continue;
-    inverse = -(32 + 0.1f * step) / max;
-    const float s = fit(x, inverse, &xl, &ll);
-    if (ll > 0 && xl * xl > best * ll) scale = s, best = s * xl, chosen = inverse;
-  }
-  for (int i = 0; i < 16; i++) codes[i] = clamp(nearest(chosen * x[i])) + 32;
-  return scale;
-}
-
-static void q6_k(const float *x) {
-  int codes[256];
-  float scales[16], amax = 0, max = 0;
-  for (int b = 0; b < 16; b++) {
-    scales[b] = search(x + 16 * b, codes + 16 * b);
-    if (fabsf(scales[b]) > amax) amax = fabsf(scales[b]), max = scales[b];
-  }
-  uint8_t low[128] = {0}, high[64] = {0};
-  int8_t sc[16] = {0};
-  _Float16 d = 0;
-  if (amax >= 1e-15f) {
-    const float inverse = -128.0f / max;
-    d = (_Float16)(1 / inverse);
-    for (int b = 0; b < 16; b++) {
-      const int s = nearest(inverse * scales[b]);
-      sc[b] = (int8_t)(s < 127 ? s : 127);
-      const float step = (float)d * sc[b];
-      if (step != 0)
-        for (int i = 16 * b; i < 16 * b + 16; i++) codes[i] = clamp(nearest(x[i] / step)) + 32;
-    }
-    for (int e = 0; e < 256; e++) { // by element: half h, quarter q, place l
-      const int h = e / 128, q = e % 128 / 32, l = e % 32;
-      low[64 * h + 32 * (q % 2) + l] |= (uint8_t)((codes[e] & 15) << 4 * (q / 2));
-      high[32 * h + l] |= (uint8_t)((codes[e] >> 4) << 2 * q);
-    }
-  }
-  put(low, 128);
-  put(high, 64);
-  put(sc, 16);
-  put(&d, 2);
-}
-
 static const struct {
   const char *name;
-  int size;
-  void (*encode)(const float *x);
-} TYPES[] = {{"Q4_0", 32, q4_0}, {"Q4_1", 32, q4_1}, {"Q5_0", 32, q5_0}, {"Q5_1", 32, q5_1}, {"Q8_0", 32, q8_0}, {"Q6_K", 256, q6_k}};
+  int size, bytes, halves[2]; // where fp16 numbers begin, -1: none
+} TYPES[] = {
+    {"Q4_0", 32, 18, {0, -1}},     {"Q4_1", 32, 20, {0, 2}},       {"Q5_0", 32, 22, {0, -1}},     {"Q5_1", 32, 24, {0, 2}},
+    {"Q8_0", 32, 34, {0, -1}},     {"Q2_K", 256, 84, {80, 82}},    {"Q3_K", 256, 110, {108, -1}}, {"Q4_K", 256, 144, {0, 2}},
+    {"Q5_K", 256, 176, {0, 2}},    {"Q6_K", 256, 210, {208, -1}},  {"IQ4_NL", 32, 18, {0, -1}},   {"IQ4_XS", 256, 136, {0, -1}},
+    {"TQ1_0", 256, 54, {52, -1}},  {"TQ2_0", 256, 66, {64, -1}},   {"MXFP4", 32, 17, {-1, -1}},   {"NVFP4", 64, 36, {-1, -1}},
+    {"IQ2_XXS", 256, 66, {0, -1}}, {"IQ2_XS", 256, 74, {0, -1}},   {"IQ2_S", 256, 82, {0, -1}},   {"IQ3_XXS", 256, 98, {0, -1}},
+    {"IQ3_S", 256, 110, {0, -1}},  {"IQ1_S", 256, 50, {0, -1}},    {"IQ1_M", 256, 56, {54, -1}}, // the end of a scattered number
+};
+enum { COUNT = sizeof TYPES / sizeof TYPES[0], ENCODED = 16 };
 
-int main(void) {
+typedef size_t (*Quantize)(const float *, void *, int64_t rows, int64_t cols, const float *importance);
+typedef void (*Dequantize)(const void *, float *, int64_t count);
+
+static void *function(void *lib, const char *prefix, const char *type) {
+  char name[64];
+  size_t n = (size_t)snprintf(name, sizeof name, "%s", prefix);
+  for (; *type; type++) name[n++] = (char)(*type == 'K' ? 'K' : tolower(*type)); // q2_K, iq4_nl
+  name[n] = 0;
+  void *f = dlsym(lib, name);
+  if (!f) fprintf(stderr, "no %s\n", name), exit(1);
+  return f;
+}
+
+int main(int argc, char **argv) {
+  void *lib = argc == 2 ? dlopen(argv[1], RTLD_NOW) : NULL;
+  if (!lib) return fprintf(stderr, "%s\n", argc == 2 ? dlerror() : "usage: blocks libggml-base.so"), 1;
+  static uint8_t out[1 << 16];
+  static float y[DECODED * 256];
   // powers of two only scale d; the others move every product. 2^-14 makes d a subnormal half, 2^-34 makes it zero.
   const double factors[] = {1, 0.7, 3.1, 1024, 0x1p-14, 0x1p-34};
-  printf("{\n  \"rows\": 500,\n  \"hashes\": [\n");
+  printf("{\n  \"rows\": %d,\n  \"encode\": [\n", ROWS);
   for (int f = 0; f < 8; f++) {
     printf("    {\n      \"input\": ");
     if (f < 6) printf("%.17g", factors[f]);
     else printf(f == 6 ? "\"edges\"" : "\"offsets\"");
-    for (int t = 0; t < 6; t++) {
-      hash = 2166136261u;
-      for (uint32_t seed = 1; seed <= 500; seed++) {
-        float x[512];
-        if (f < 6) row(x, seed, (float)factors[f]);
-        else (f == 6 ? edges : offsets)(x, seed);
-        for (int b = 0; b < 512; b += TYPES[t].size) TYPES[t].encode(x + b);
+    for (int t = 0; t < ENCODED; t++) {
+      const Quantize quantize = (Quantize)function(lib, "quantize_", TYPES[t].name);
+      uint32_t hashes[2];
+      for (int weighted = 0; weighted < 2; weighted++) {
+        hash = 2166136261u;
+        for (uint32_t seed = 1; seed <= ROWS; seed++) {
+          float x[COLS], w[COLS];
+          if (f < 6) row(x, seed, (float)factors[f]);
+          else (f == 6 ? edges : offsets)(x, seed);
+          importances(w, seed);
+          put(out, quantize(x, out, 1, COLS, weighted ? w : NULL));
+        }
+        hashes[weighted] = hash;
       }
-      printf(",\n      \"%s\": \"%08x\"", TYPES[t].name, hash);
+      printf(",\n      \"%s\": [\"%08x\", \"%08x\"]", TYPES[t].name, hashes[0], hashes[1]);
     }
     printf("\n    }%s\n", f < 7 ? "," : "");
   }
-  printf("  ]\n}\n");
+  printf("  ],\n  \"decode\": {\n");
+  for (int t = 0; t < COUNT; t++) {
+    lcg = 99; // any bytes, but fp16 numbers below 2
+    for (int i = 0; i < DECODED * TYPES[t].bytes; i++) out[i] = (uint8_t)(next() >> 24);
+    for (int b = 0; b < DECODED; b++)
+      for (int k = 0; k < 2; k++)
+        if (TYPES[t].halves[k] >= 0) out[b * TYPES[t].bytes + TYPES[t].halves[k] + 1] &= 0xbf;
+    ((Dequantize)function(lib, "dequantize_row_", TYPES[t].name))(out, y, (int64_t)DECODED * TYPES[t].size);
+    hash = 2166136261u;
+    put(y, sizeof(float) * DECODED * (size_t)TYPES[t].size);
+    printf("    \"%s\": \"%08x\"%s\n", TYPES[t].name, hash, t + 1 < COUNT ? "," : "");
+  }
+  printf("  }\n}\n");
 }
