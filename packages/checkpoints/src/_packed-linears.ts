@@ -111,8 +111,17 @@ export function openPacked(physical: SafetensorsFile, { format, op, parts: allow
     async read(name) {
       const planned = plans.get(name);
       if (!planned) return tensors.has(name) ? physical.read(name) : missingTensor(name, physicalName(physical), 'read');
-      const { file } = tensors.get(name)!;
-      return checkStored(await planned.read(), { op: 'read', file, tensor: name });
+      const where = { op: 'read', file: tensors.get(name)!.file, tensor: name };
+      try {
+        return checkStored(await planned.read(), where);
+      } catch (cause) {
+        if (!(cause instanceof RangeError)) throw cause;
+        return fail('file/limit', 'there is no memory to unpack the tensor', {
+          ...where,
+          found: `${tensors.get(name)!.bytes} bytes`,
+          cause,
+        });
+      }
     },
     close: () => physical.close(),
   };
@@ -177,5 +186,5 @@ export function formatName(bits: number, groupSize: number, inputs: number): str
   return `affine ${bits}-bit ${groupSize >= inputs ? 'per row' : `g${groupSize}`}`;
 }
 
-/** True when all of at least one value are `value`. */
+/** True when every value is `value`. */
 export const allAre = (values: Uint8Array, value: number): boolean => values.every((v) => v === value);

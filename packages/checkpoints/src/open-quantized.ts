@@ -28,19 +28,20 @@ export function openQuantized(checkpoint: Checkpoint, config: unknown, { quantiz
   if (checkpoint.format !== 'safetensors') return checkpoint;
   const inside = field(fieldsOf(config) ?? {}, 'quantization_config');
   const given = inside ?? quantizeConfig ?? undefined;
-  const file = inside === undefined && quantizeConfig !== undefined ? 'quantize_config.json' : 'config.json';
-  const where = { op: OP, file };
   if (given === undefined) {
     if (!hasPackedLinears(checkpoint.tensors)) return checkpoint;
     return fail('model/config', 'the weights are quantized and config.json does not say how', {
-      ...where,
+      op: OP,
+      file: 'config.json',
       expected: 'quantization_config',
       hint: 'Older folders have a quantize_config.json or quant_config.json beside the weights: get it too.',
     });
   }
-  const fields =
-    fieldsOf(given) ?? fail('model/config', 'the quantization has no configuration', { ...where, expected: 'an object', found: given });
-  const method = methodOf(fields);
+  const fields = fieldsOf(given);
+  const method = fields && methodOf(fields);
+  const file = inside !== undefined ? 'config.json' : method === 'awq' ? 'quant_config.json' : 'quantize_config.json';
+  const where = { op: OP, file };
+  if (!fields) return fail('model/config', 'the quantization has no configuration', { ...where, expected: 'an object', found: given });
   if (method !== 'gptq' && method !== 'awq')
     fail('model/unsupported', 'the model is quantized by a method that lmq does not read', {
       ...where,

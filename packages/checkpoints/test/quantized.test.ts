@@ -1,5 +1,5 @@
 import { decode, encodeFloats, packGptqZeros, packRows, packStream, zeroPointValues } from '@lmq/formats';
-import type { Affine } from '@lmq/tensor';
+import type { Affine, CompressedTensor } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import { openAwq } from '../src/awq.js';
 import { awqConfig, toAwqTensors } from '../src/awq-write.js';
@@ -20,6 +20,13 @@ function fnv(data: ArrayBufferView): string {
 }
 
 const i32 = (values: Int32Array, shape: number[]): Stored => ({ dtype: 'I32', shape, data: new Uint8Array(values.buffer) });
+/** The same with one value replaced. */
+function set<A extends Uint8Array | Int32Array>(values: A, at: number, value: number): A {
+  const out = values.slice() as A;
+  out[at] = value;
+  return out;
+}
+
 const open = async (tensors: Record<string, Stored>, config: unknown) =>
   openQuantized(await safetensorsOf(tensors), { quantization_config: config });
 const titled = goldenCases.map((c) => ({
@@ -245,22 +252,39 @@ describe('what only the data shows', () => {
     expect((await expectFailure(() => other.read(W), 'model/config')).facts.hint).toContain('zero_point');
   });
 
+  it('3-bit zero points that a conversion spoiled', async () => {
+    const c = goldenCase({ format: 'gptq', bits: 3, sym: true });
+    // threes, to each word of which a third of the ones was added: lanes 10 and 21 lose their carries
+    const spoiled = new Uint8Array(96).map((_, i) => (i % 32 === 10 ? 0 : i % 32 === 21 ? 2 : 4));
+    const turned = new Uint8Array(96).map((_, i) => spoiled[(i % 3) * 32 + Math.floor(i / 3)]!);
+    const qzeros = i32(packGptqZeros(turned, 3, 32, 3, 'v2'), [3, 3]);
+    const model = await open(but(c, { [`${L}.qzeros`]: qzeros }), { ...configOf(c), checkpoint_format: 'gptq_v2' });
+    expect((await expectFailure(() => model.read(W), 'model/config')).facts.hint).toContain('quantize the model again');
+  });
+
+  it('more than there is memory for', async () => {
+    const physical = await safetensorsOf(but(act4, {}));
+    const full = () => Promise.reject(new RangeError('Array buffer allocation failed'));
+    const model = openGptq({ ...physical, readBytes: full }, configOf(act4));
+    await expectFailure(() => model.read(W), 'file/limit', { file: 'model.safetensors', tensor: W });
+  });
+
   it('groups that are none, or uneven, or act-order that was not announced', async () => {
     const read = async (g_idx: Int32Array, config = configOf(act4)) =>
       (await open(but(act4, { [`${L}.g_idx`]: i32(g_idx, [64]) }), config)).read(W);
     const g = new Int32Array(act4.tensors.g_idx!.data.slice().buffer);
     for (const wrong of [-1, 4, 2 ** 31 - 1]) {
-      const e = await expectFailure(() => read(g.with(7, wrong)), 'file/format', { tensor: W, found: wrong });
+      const e = await expectFailure(() => read(set(g, 7, wrong)), 'file/format', { tensor: W, found: wrong });
       expect(e.message).toContain('g_idx[7]');
     }
-    expect((await expectFailure(() => read(g.with(7, (g[7]! + 1) % 4)), 'file/format')).message).toContain('wrong number of columns');
+    expect((await expectFailure(() => read(set(g, 7, (g[7]! + 1) % 4)), 'file/format')).message).toContain('wrong number of columns');
     expect((await expectFailure(() => read(new Int32Array(64)), 'file/format')).message).toContain('group 0');
     const e = await expectFailure(() => read(g, { ...configOf(act4), desc_act: false }), 'model/config');
     expect(e.facts.hint).toContain('desc_act');
   });
 
   it('scales that are not finite', async () => {
-    const scales = { ...act4.tensors.scales!, data: act4.tensors.scales!.data.with(1, 0x7c).with(0, 0) };
+    const scales = { ...act4.tensors.scales!, data: set(set(act4.tensors.scales!.data, 1, 0x7c), 0, 0) };
     const model = await open(but(act4, { [`${L}.scales`]: scales }), configOf(act4));
     expect((await expectFailure(() => model.read(W), 'file/format', { tensor: W, file: 'model.safetensors' })).message).toContain(
       'not finite',
@@ -319,7 +343,7 @@ describe('writing', () => {
       ...facts,
     };
   };
-  const zeros = (n: number, at: number) => packStream(new Uint8Array(n).fill(3).with(at, 0), 4);
+  const zeros = (n: number, at: number) => packStream(set(new Uint8Array(n).fill(3), at, 0), 4);
 
   it.each<[string, Affine, 'v1' | 'v2']>([
     ['2, 3, 4 or 8 bits', affine(32, 32, { bits: 5 }), 'v2'],
@@ -347,7 +371,7 @@ describe('writing', () => {
   });
 
   it('refuses other layouts and names', async () => {
-    const dense = { kind: 'dense', shape: [1, 1], format: 'fp32', data: new Float32Array(1) } as const;
+    const dense: CompressedTensor = { kind: 'dense', shape: [1, 1], format: 'fp32', data: new Float32Array(1) };
     await expectFailure(() => toGptqTensors(W, dense, { version: 'v2' }), 'export/unsupported', { found: 'dense' });
     await expectFailure(() => toAwqTensors(W, dense), 'export/unsupported', { found: 'dense' });
     for (const name of ['a', '.weight', 'a.bias', ''])
