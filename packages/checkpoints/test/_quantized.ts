@@ -55,13 +55,18 @@ export function under(module: string, parts: Record<string, Stored>): Record<str
   return Object.fromEntries(Object.entries(parts).map(([part, t]) => [`${module}.${part}`, t]));
 }
 
-export async function safetensorsOf(tensors: Record<string, Stored>, name = 'model.safetensors'): Promise<SafetensorsFile> {
+/** A safetensors file. */
+export async function bytesOfFile(tensors: Record<string, Stored>): Promise<Uint8Array> {
   const sink = memorySink();
   await writeSafetensors(
     sink,
     Object.entries(tensors).map(([n, t]): TensorToWrite => ({ name: n, shape: t.shape, dtype: t.dtype, bytes: () => t.data })),
   );
-  return openSafetensors(source(sink.bytes(), name));
+  return sink.bytes();
+}
+
+export async function safetensorsOf(tensors: Record<string, Stored>, name = 'model.safetensors'): Promise<SafetensorsFile> {
+  return openSafetensors(source(await bytesOfFile(tensors), name));
 }
 
 /** What a writer gives, as stored tensors by name. */

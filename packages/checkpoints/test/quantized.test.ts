@@ -6,8 +6,19 @@ import { awqConfig, toAwqTensors } from '../src/awq-write.js';
 import { openGptq } from '../src/gptq.js';
 import { gptqConfig, toGptqTensors } from '../src/gptq-write.js';
 import { openQuantized } from '../src/open-quantized.js';
-import { expectFailure } from './_files.js';
-import { configOf, type GoldenCase, goldenCase, goldenCases, type Stored, safetensorsOf, storedOf, under } from './_quantized.js';
+import { openSharded } from '../src/sharded.js';
+import { expectFailure, source } from './_files.js';
+import {
+  bytesOfFile,
+  configOf,
+  type GoldenCase,
+  goldenCase,
+  goldenCases,
+  type Stored,
+  safetensorsOf,
+  storedOf,
+  under,
+} from './_quantized.js';
 
 const L = 'model.layers.0.mlp.up_proj';
 const W = `${L}.weight`;
@@ -53,6 +64,23 @@ describe('golden checkpoints', () => {
     const again = c.format === 'gptq' ? toGptqTensors(W, t, { version: c.version! }) : toAwqTensors(W, t);
     expect(await storedOf(again)).toEqual(under(L, c.tensors));
     await model.close();
+  });
+
+  it('in shards, with the parts of a linear in several of them', async () => {
+    const c = goldenCase({ format: 'gptq', bits: 4, actOrder: true });
+    const shards: Record<string, Record<string, Stored>> = { 'a.safetensors': {}, 'b.safetensors': {} };
+    const weight_map: Record<string, string> = {};
+    for (const [i, [name, t]] of Object.entries(under(L, c.tensors)).entries()) {
+      const file = `${'ab'[i % 2]}.safetensors`;
+      shards[file]![name] = t;
+      weight_map[name] = file;
+    }
+    const physical = await openSharded(JSON.stringify({ weight_map }), 'index.json', async (file) =>
+      source(await bytesOfFile(shards[file]!), file),
+    );
+    const model = openQuantized(physical, { quantization_config: configOf(c) });
+    expect(model.tensors.get(W)!.file).toBe(weight_map[`${L}.qweight`]);
+    expect(fnv(encodeFloats('fp16', decode(await model.read(W)).data))).toBe(c.weight);
   });
 
   it('covers both versions, all widths and act-order', () => {
@@ -118,6 +146,16 @@ describe('parts', () => {
       'model/config',
     );
     expect(wide.facts).toMatchObject({ tensor: W, expected: '4', found: 8 });
+  });
+
+  it('inputs or outputs that are not a multiple of 32', async () => {
+    const words = (...shape: number[]): Stored => ({ dtype: 'I32', shape, data: new Uint8Array(4 * shape.reduce((a, b) => a * b)) });
+    const scales = (...shape: number[]): Stored => ({ dtype: 'F16', shape, data: new Uint8Array(2 * shape.reduce((a, b) => a * b)) });
+    const config = { ...configOf(act4), desc_act: false };
+    const outputs = { qweight: words(8, 40), qzeros: words(4, 5), scales: scales(4, 40) };
+    await expectFailure(() => open(under(L, outputs), config), 'file/format', { tensor: W, found: 40 });
+    const inputs = { qweight: words(10, 32), qzeros: words(5, 4), scales: scales(5, 32) };
+    await expectFailure(() => open(under(L, inputs), config), 'file/format', { tensor: W, found: 10 });
   });
 
   it('a bias stays, if it has the right length', async () => {
@@ -215,10 +253,21 @@ describe('configuration', () => {
     const two = goldenCase({ format: 'gptq', bits: 2, actOrder: true, version: 'v1' });
     const eight = goldenCase({ format: 'gptq', bits: 8, sym: true });
     const tensors = { ...under('a', act4.tensors), ...under('b', two.tensors), ...under('c', eight.tensors) };
-    const dynamic = { '.*b$': { bits: 2 }, '+:c': { bits: 8, group_size: 32, sym: true, desc_act: false }, '-:lm_head': {} };
+    const dynamic = { '.*b$': { bits: 2 }, '+:c': { bits: 8, group_size: 32, sym: true, desc_act: false }, '-:lm_head': false };
     const model = await open(tensors, { ...configOf(act4), dynamic });
     expect([...model.tensors.values()].map((t) => t.format)).toEqual(['affine 4-bit g16', 'affine 2-bit g16', 'affine 8-bit g32']);
     expect(fnv(encodeFloats('fp16', decode(await model.read('c.weight')).data))).toBe(eight.weight);
+    // what a rule changes for some linear is not known of any
+    const base = { ...configOf(eight), bits: 4, group_size: 16 };
+    const rule = { bits: 2, sym: false, desc_act: true };
+    expect((await (await open(under('b', two.tensors), { ...base, dynamic: { b: rule } })).read('b.weight')).kind).toBe('affine');
+    for (const kept of [
+      { ...rule, sym: true },
+      { ...rule, desc_act: false },
+    ]) {
+      const strict = await open(under('b', two.tensors), { ...base, dynamic: { b: kept } });
+      await expectFailure(() => strict.read('b.weight'), 'model/config', { tensor: 'b.weight' });
+    }
     const unclear = await expectFailure(
       () => open(tensors, { ...configOf(act4), dynamic: { ...dynamic, d: { group_size: 17 } } }),
       'model/config',
