@@ -46,21 +46,21 @@ dequantize_awq = function_of(utils, "dequantize_gemm", parts)
 encode = lambda x: {"dtype": {"int32": "I32", "float16": "F16"}[str(x.dtype)], "shape": list(x.shape), "data": base64.b64encode(np.ascontiguousarray(x).tobytes()).decode()}
 
 
-def problem(bits, out, inputs, group, sym, act_order):
+def problem(bits, out, inputs, group, sym, act_order, lowest):
     """Codes, scales and zero points, and weights that are exactly theirs."""
     groups = -(-inputs // group)
     g_idx = np.arange(inputs) // group
     if act_order:
         g_idx = g_idx[np.argsort(rng.permutation(inputs))]
     codes = rng.integers(0, 2**bits, (out, inputs))
-    zeros = np.full((out, groups), 2 ** (bits - 1)) if sym else rng.integers(1, 2**bits, (out, groups))
+    zeros = np.full((out, groups), 2 ** (bits - 1)) if sym else rng.integers(lowest, 2**bits, (out, groups))
     scales = rng.uniform(0.001, 0.1, (out, groups)).astype(np.float16).astype(np.float32)
     weight = ((codes - zeros[:, g_idx]) * scales[:, g_idx]).astype(np.float32)
     return g_idx.astype(np.int32), zeros.astype(np.float32), scales, weight
 
 
 def gptq(bits, out, inputs, group, sym, act_order, version):
-    g_idx, zeros, scales, weight = problem(bits, out, inputs, group, sym, act_order)
+    g_idx, zeros, scales, weight = problem(bits, out, inputs, group, sym, act_order, 1 if version == "v1" else 0)
     wf = torch.tensor(list(range(0, 32, bits)), dtype=torch.int32).unsqueeze(0)
     if bits == 3:
         wf = torch.tensor([[0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0], [0, 1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31], [0, 2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0]], dtype=torch.int32).reshape(1, 3, 12)
@@ -92,7 +92,7 @@ def gptq(bits, out, inputs, group, sym, act_order, version):
 
 
 def awq(out, inputs, group):
-    _, zeros, scales, weight = problem(4, out, inputs, group, False, False)
+    _, zeros, scales, weight = problem(4, out, inputs, group, False, False, 0)
     layer = types.SimpleNamespace(in_features=inputs, out_features=out, bias=None, weight=types.SimpleNamespace(device="cpu", data=torch.from_numpy(weight)))
     new = lambda *a, **k: types.SimpleNamespace(w_bit=4, group_size=group, in_features=inputs)
     me = from_linear(new, layer, 4, group, False, torch.from_numpy(scales.T.copy()), torch.from_numpy(zeros.T.copy()))
