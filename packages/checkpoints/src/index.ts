@@ -1,12 +1,17 @@
 export type * from './api.js';
+export * from './awq.js';
+export * from './awq-write.js';
 export * from './gguf.js';
 export * from './gguf-llama.js';
 export * from './gguf-types.js';
 export * from './gguf-write.js';
+export * from './gptq.js';
+export * from './gptq-write.js';
 export * from './json.js';
 export * from './lmq.js';
 export * from './lmq-write.js';
 export * from './non-finite.js';
+export * from './open-quantized.js';
 export * from './rope-permutation.js';
 export * from './safetensors.js';
 export * from './safetensors-write.js';

@@ -3,12 +3,13 @@
  * of the model, with the dtype and shape that its layout implies; so a manifest that does not fit its data is found at opening.
  * @module
  */
-import { layoutName, validate } from '@lmq/formats';
-import { type ErrorFacts, isLmqError, LmqError, printable } from '@lmq/tensor';
+import { layoutName } from '@lmq/formats';
+import { type ErrorFacts, printable } from '@lmq/tensor';
 import { asMatrix, countOf, fail, MAX_DIM, MAX_RANK, missingTensor } from './_checks.js';
 import { createJsonReader } from './_json.js';
 import { type LayoutPlan, planLayout, skeleton } from './_lmq-layouts.js';
 import { type Fields, fieldsOf } from './_object.js';
+import { checkStored } from './_stored.js';
 import type { Checkpoint, SafetensorsFile, TensorInfo } from './api.js';
 import { LMQ_MANIFEST, LMQ_VERSION } from './lmq-write.js';
 
@@ -145,22 +146,7 @@ export function openLmq(manifestText: string, physical: SafetensorsFile, manifes
       const plan = plans.get(name) ?? missingTensor(name, file, 'read');
       const bytes: Uint8Array[] = [];
       for (const claim of plan.claims) bytes.push(await physical.readBytes(claim.name));
-      const t = plan.build(bytes);
-      try {
-        validate(t);
-      } catch (cause) {
-        if (!isLmqError(cause)) throw cause;
-        const { expected, found } = (cause as LmqError).facts;
-        throw new LmqError('file/format', `the stored tensor is damaged: ${(cause as LmqError).message}`, {
-          op: 'read',
-          file: tensors.get(name)!.file,
-          tensor: name,
-          expected,
-          found,
-          cause,
-        });
-      }
-      return t;
+      return checkStored(plan.build(bytes), { op: 'read', file: tensors.get(name)!.file, tensor: name });
     },
     close: () => physical.close(),
   };

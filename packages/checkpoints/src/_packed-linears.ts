@@ -1,0 +1,190 @@
+/**
+ * What GPTQ and AWQ checkpoints share: safetensors in which a linear `<module>` is not `<module>.weight` but several tensors
+ * `<module>.qweight`, `.qzeros`, `.scales` …, and all else is as in any checkpoint.
+ * @module
+ */
+import type { Affine, ErrorFacts } from '@lmq/tensor';
+import { fail, missingTensor } from './_checks.js';
+import { DTYPES } from './_dtypes.js';
+import { floatData } from './_floats.js';
+import { checkStored } from './_stored.js';
+import { transpose } from './_transpose.js';
+import type { Checkpoint, SafetensorsFile, TensorInfo } from './api.js';
+
+/** Last parts of names that belong to a quantized linear, and to nothing else. */
+const PARTS = ['qweight', 'qzeros', 'scales', 'g_idx'];
+
+/** A quantized linear, before its data is read. */
+export interface PackedLinear {
+  /** Without the last part, e.g. `model.layers.0.mlp.up_proj`. */
+  module: string;
+  /** Facts for errors: file, and the weight's name. */
+  where: ErrorFacts & { tensor: string };
+  /** The tensors of the linear by the last part of their names. */
+  parts: ReadonlyMap<string, TensorInfo>;
+  /** A part's shape. @throws LmqError `file/format` when it is absent, not a matrix (or vector), empty, or of another dtype */
+  shape(part: string, dtypes: readonly string[], rank: number): number[];
+  dtype(part: string): string;
+  bytes(part: string): Promise<Uint8Array>;
+}
+
+/** A linear whose parts fit together. */
+export interface LinearPlan {
+  shape: [out: number, inputs: number];
+  /** What `TensorInfo.format` says. */
+  format: string;
+  read(): Promise<Affine>;
+}
+
+export interface PackedFormat {
+  format: 'gptq' | 'awq';
+  op: string;
+  /** Parts that a linear of this format may have. */
+  parts: readonly string[];
+  /** Checks shapes and dtypes against each other and the configuration. */
+  plan(linear: PackedLinear): LinearPlan;
+}
+
+/** The module and the last part of a tensor's name. */
+function split(name: string): [module: string, part: string] {
+  const dot = name.lastIndexOf('.');
+  return dot < 0 ? ['', name] : [name.slice(0, dot), name.slice(dot + 1)];
+}
+
+/** True when a checkpoint has packed linears of GPTQ or AWQ. */
+export function hasPackedLinears(tensors: Checkpoint['tensors']): boolean {
+  for (const name of tensors.keys()) if (name.endsWith('.qweight')) return true;
+  return false;
+}
+
+/**
+ * The checkpoint with `<module>.weight` [out, in] in place of its parts, in the place of `qweight`. Every linear's parts are checked now,
+ * their data when it is read.
+ */
+export function openPacked(physical: SafetensorsFile, { format, op, parts: allowed, plan }: PackedFormat): Checkpoint {
+  const modules = new Map<string, Map<string, TensorInfo>>();
+  for (const name of physical.tensors.keys()) {
+    const [module, part] = split(name);
+    if (part === 'qweight' && module !== '') modules.set(module, new Map());
+  }
+  for (const [name, info] of physical.tensors) {
+    const [module, part] = split(name);
+    const parts = modules.get(module);
+    if (parts ? !allowed.includes(part) && part !== 'bias' : PARTS.includes(part)) {
+      const what = parts ? 'a quantized linear has a part that does not belong to it' : 'a part of a quantized linear has no qweight';
+      const expected = parts ? [...allowed, 'bias'].map((p) => `${module}.${p}`).join(', ') : `${module}.qweight`;
+      const hint = 'The files come from different models, or from a tool that stores something lmq does not know.';
+      fail('file/format', what, { op, file: info.file, tensor: name, expected, hint });
+    }
+    parts?.set(part, info);
+  }
+  if (modules.size === 0)
+    fail('model/config', 'the configuration says quantized, the weights are not', {
+      op,
+      file: physicalName(physical),
+      expected: 'tensors named <module>.qweight',
+      hint: 'Configuration and weights come from different models.',
+    });
+  const plans = new Map<string, LinearPlan>();
+  const tensors = new Map<string, TensorInfo>();
+  for (const [name, info] of physical.tensors) {
+    const [module, part] = split(name);
+    const parts = modules.get(module);
+    if (!parts || part === 'bias') tensors.set(name, info);
+    if (!parts || part !== 'qweight') continue;
+    const weight = `${module}.weight`;
+    const linear = linearOf(physical, module, parts, { op, file: info.file, tensor: weight });
+    const planned = plan(linear);
+    if (parts.has('bias')) {
+      const [n] = linear.shape('bias', ['F16', 'BF16', 'F32'], 1);
+      if (n !== planned.shape[0]) wrongShape(linear, 'bias', [planned.shape[0]]);
+    }
+    plans.set(weight, planned);
+    let bytes = 0;
+    for (const p of allowed) bytes += parts.get(p)?.bytes ?? 0;
+    tensors.set(weight, { name: weight, shape: planned.shape, format: planned.format, bytes, file: info.file });
+  }
+  return {
+    format,
+    tensors,
+    metadata: physical.metadata,
+    async read(name) {
+      const planned = plans.get(name);
+      if (!planned) return tensors.has(name) ? physical.read(name) : missingTensor(name, physicalName(physical), 'read');
+      const where = { op: 'read', file: tensors.get(name)!.file, tensor: name };
+      try {
+        return checkStored(await planned.read(), where);
+      } catch (cause) {
+        if (!(cause instanceof RangeError)) throw cause;
+        return fail('file/limit', 'there is no memory to unpack the tensor', {
+          ...where,
+          found: `${tensors.get(name)!.bytes} bytes`,
+          cause,
+        });
+      }
+    },
+    close: () => physical.close(),
+  };
+}
+
+function physicalName(physical: SafetensorsFile): string {
+  for (const { file } of physical.tensors.values()) return file;
+  return physical.format;
+}
+
+function linearOf(
+  physical: SafetensorsFile,
+  module: string,
+  parts: ReadonlyMap<string, TensorInfo>,
+  where: PackedLinear['where'],
+): PackedLinear {
+  return {
+    module,
+    where,
+    parts,
+    shape(part, dtypes, rank) {
+      const info = parts.get(part);
+      if (!info) {
+        const hint = 'Download all files of the model again; if it is not there either, the tool that wrote it is not one lmq knows.';
+        return fail('file/format', 'a part of a quantized linear is missing', { ...where, expected: `${module}.${part}`, hint });
+      }
+      const dtype = physical.dtype(info.name);
+      if (!dtypes.includes(dtype) || info.shape.length !== rank || info.shape.includes(0)) {
+        const expected = `${dtypes.join(' or ')} with ${rank} ${rank === 1 ? 'axis' : 'axes'}, not empty`;
+        fail('file/format', `${part} is not what the format needs`, { ...where, expected, found: `${dtype} [${info.shape.join(', ')}]` });
+      }
+      return info.shape;
+    },
+    dtype: (part) => physical.dtype(`${module}.${part}`),
+    bytes: (part) => physical.readBytes(`${module}.${part}`),
+  };
+}
+
+/** Throws: a part has a shape that the others do not allow. */
+export function wrongShape(linear: PackedLinear, part: string, expected: readonly number[], hint?: string): never {
+  const found = `[${linear.parts.get(part)!.shape.join(', ')}]`;
+  return fail('file/format', `${part} does not fit the other parts`, {
+    ...linear.where,
+    expected: `[${expected.join(', ')}]`,
+    found,
+    ...(hint !== undefined && { hint }),
+  });
+}
+
+/** Dtypes that scales may have. */
+export const SCALES = ['F16', 'BF16', 'F32'];
+
+/** Scales [groups, out] of a file as those of a layout, [out, groups]. */
+export async function readScales(linear: PackedLinear, groups: number, out: number, groupSize: number): Promise<Affine['scales']> {
+  const format = DTYPES.get(linear.dtype('scales'))!.float!;
+  const stored = floatData(await linear.bytes('scales'), format);
+  return { block: [1, groupSize], format, data: transpose(stored, groups, out) };
+}
+
+/** `affine 4-bit g128`. Whether it is symmetric or has act-order is known when it is read. */
+export function formatName(bits: number, groupSize: number, inputs: number): string {
+  return `affine ${bits}-bit ${groupSize >= inputs ? 'per row' : `g${groupSize}`}`;
+}
+
+/** True when every value is `value`. */
+export const allAre = (values: Uint8Array, value: number): boolean => values.every((v) => v === value);

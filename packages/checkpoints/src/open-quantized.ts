@@ -1,0 +1,68 @@
+/**
+ * From a Hugging Face checkpoint and its configuration to one that computes, whatever it was quantized with.
+ * @module
+ */
+import { fail } from './_checks.js';
+import { type Fields, field, fieldsOf, textField } from './_object.js';
+import { hasPackedLinears } from './_packed-linears.js';
+import type { Checkpoint, SafetensorsFile } from './api.js';
+import { openAwq } from './awq.js';
+import { openGptq } from './gptq.js';
+
+const OP = 'openQuantized';
+
+export interface OpenQuantizedOpts {
+  /** Contents of quantize_config.json (AutoGPTQ) or quant_config.json (AutoAWQ); counts where config.json says nothing. */
+  quantizeConfig?: unknown;
+}
+
+/**
+ * The checkpoint read as its configuration says: GPTQ, AWQ, or as it is when it is not quantized (or is GGUF or lmq's own, which say so
+ * themselves).
+ * @param checkpoint as `openCheckpoint` gives it; closed by the result's `close`
+ * @param config contents of config.json
+ * @throws LmqError `model/unsupported` naming another method, `model/config` when weights are quantized and nothing says how; else as
+ * `openGptq`, `openAwq`
+ */
+export function openQuantized(checkpoint: Checkpoint, config: unknown, { quantizeConfig }: OpenQuantizedOpts = {}): Checkpoint {
+  if (checkpoint.format !== 'safetensors') return checkpoint;
+  const inside = field(fieldsOf(config) ?? {}, 'quantization_config');
+  const given = inside ?? quantizeConfig ?? undefined;
+  if (given === undefined) {
+    if (!hasPackedLinears(checkpoint.tensors)) return checkpoint;
+    return fail('model/config', 'the weights are quantized and config.json does not say how', {
+      op: OP,
+      file: 'config.json',
+      expected: 'quantization_config',
+      hint: 'Older folders have a quantize_config.json or quant_config.json beside the weights: get it too.',
+    });
+  }
+  const fields = fieldsOf(given);
+  const method = fields && methodOf(fields);
+  const file = inside !== undefined ? 'config.json' : method === 'awq' ? 'quant_config.json' : 'quantize_config.json';
+  const where = { op: OP, file };
+  if (!fields) return fail('model/config', 'the quantization has no configuration', { ...where, expected: 'an object', found: given });
+  if (method !== 'gptq' && method !== 'awq')
+    fail('model/unsupported', 'the model is quantized by a method that lmq does not read', {
+      ...where,
+      expected: 'quant_method gptq or awq',
+      found: method ?? 'nothing',
+      hint: 'Start from the original weights.',
+    });
+  if (!isSafetensors(checkpoint))
+    return fail('argument/value', 'the checkpoint gives no stored bytes', {
+      op: OP,
+      hint: 'Wrap it, e.g. with `guardNonFinite`, after this.',
+    });
+  return method === 'gptq' ? openGptq(checkpoint, fields, { file }) : openAwq(checkpoint, fields, { file });
+}
+
+const isSafetensors = (c: Checkpoint): c is SafetensorsFile => typeof (c as Partial<SafetensorsFile>).readBytes === 'function';
+
+/** Files of the tools' own, beside config.json, do not always name the method: only AutoAWQ has `w_bit`, and AutoGPTQ `desc_act`. */
+function methodOf(of: Fields): string | undefined {
+  const named = textField(of, 'quant_method') ?? textField(of, 'method');
+  if (named !== undefined) return named.toLowerCase();
+  if (Object.hasOwn(of, 'w_bit')) return 'awq';
+  return Object.hasOwn(of, 'desc_act') ? 'gptq' : undefined;
+}
