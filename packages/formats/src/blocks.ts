@@ -18,6 +18,11 @@ export interface EncodeBlocksOpts {
    * same as equal importances. Types whose reference takes none (Q8_0, TQ1_0, TQ2_0, MXFP4, NVFP4) ignore it.
    */
   importance?: Float32Array;
+  /**
+   * Does the work of the type's own `BlockTraits.encode`, where no importances are weighed: the same bytes, faster. Default: that of the type.
+   * `@lmq/kernels-wasm/encode-blocks` brings some.
+   */
+  kernel?: (src: Float32Array, out: Uint8Array) => void;
 }
 
 /**
@@ -27,7 +32,7 @@ export interface EncodeBlocksOpts {
  * block size or the importances fit no rows, `argument/value` for weights that are not float32, NaN, infinity, a magnitude that the type
  * cannot hold, importances that are negative or not finite, and a run of importances that is all zero, which would wipe its rows out
  */
-export function encodeBlocks(type: BlockType, w: Tensor, { importance }: EncodeBlocksOpts = {}): Blocks {
+export function encodeBlocks(type: BlockType, w: Tensor, { importance, kernel }: EncodeBlocksOpts = {}): Blocks {
   const op = 'encodeBlocks';
   const encodable = Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode);
   checkOneOf(type, 'block type', encodable, op);
@@ -52,7 +57,7 @@ export function encodeBlocks(type: BlockType, w: Tensor, { importance }: EncodeB
         data.subarray(r * step, (r + 1) * step),
       );
     }
-  } else encode!(src, data);
+  } else (kernel ?? encode!)(src, data);
   const bad = firstBadBlock(data, traits);
   if (bad >= 0) {
     throw new LmqError('argument/value', `the scale or minimum of block ${bad} overflows fp16`, {
