@@ -69,6 +69,43 @@ export function symmetricCodes(x: usize, inverse: f32, offset: f32, most: i8): v
   return i8x16.min_u(codes, i8x16.splat(most));
 }
 
+/** The smallest of 32 floats; of zeros of both signs, the first. */
+// @ts-ignore: decorator
+@inline
+export function smallest(x: usize): f32 {
+  let low = v128.load(x);
+  for (let at: usize = 16; at < 128; at += 16) low = f32x4.pmin(low, v128.load(x + at));
+  const least = -largestLane(f32x4.neg(low));
+  if (least != 0) return least;
+  while (load<f32>(x) != 0) x += 4;
+  return load<f32>(x);
+}
+
+/** The largest of 32 floats. */
+// @ts-ignore: decorator
+@inline
+export function largest(x: usize): f32 {
+  let high = v128.load(x);
+  for (let at: usize = 16; at < 128; at += 16) high = f32x4.pmax(high, v128.load(x + at));
+  return largestLane(high);
+}
+
+/** 16 codes `min(most, trunc((x - least) * inverse + 0.5))`. */
+// @ts-ignore: decorator
+@inline
+export function rangeCodes(x: usize, least: f32, inverse: f32, most: i8): v128 {
+  const m = f32x4.splat(least);
+  const id = f32x4.splat(inverse);
+  const o = f32x4.splat(0.5);
+  const codes = bytesOf(
+    f32x4.trunc(f32x4.add(f32x4.mul(f32x4.sub(v128.load(x), m), id), o)),
+    f32x4.trunc(f32x4.add(f32x4.mul(f32x4.sub(v128.load(x, 16), m), id), o)),
+    f32x4.trunc(f32x4.add(f32x4.mul(f32x4.sub(v128.load(x, 32), m), id), o)),
+    f32x4.trunc(f32x4.add(f32x4.mul(f32x4.sub(v128.load(x, 48), m), id), o)),
+  );
+  return i8x16.min_u(codes, i8x16.splat(most));
+}
+
 /** Reciprocal of a scale; 0 where it is 0, and where it would be infinite: all codes are 0 then, as from JavaScript's conversion. */
 // @ts-ignore: decorator
 @inline

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { encodeBlocks } from '@lmq/formats';
 import { BLOCK_TYPES } from '@lmq/formats/block-types/table';
 import { createRng, LmqError, matrix, ndarray, type Tensor } from '@lmq/tensor';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createBlockEncoder } from '../src/encode-blocks.js';
 
 const encoder = await createBlockEncoder();
@@ -105,11 +105,11 @@ const KINDS: Record<string, (rng: Rng) => (i: number) => number> = {
   subnormal: (rng) => () => float((rng.below(2) << 31) | rng.below(1 << 23)),
   'the smallest subnormals': (rng) => () => pick(rng, [1, -1]) * float(rng.below(8)),
   'scales at the end of fp16': (rng) => () => rng.normal() * 2 ** -(14 + rng.below(16)),
-  huge: (rng) => () => rng.normal() * 60000,
+  huge: (rng) => () => rng.normal() * 10000,
 };
 
 describe.each(encoder.types)('%s', (type) => {
-  const { blockSize, blockBytes, halves } = BLOCK_TYPES[type];
+  const { blockSize, blockBytes } = BLOCK_TYPES[type];
 
   it.each(Object.keys(KINDS))(`makes the bytes of formats on ${ROWS} rows: %s`, (kind) => {
     const data = new Float32Array(ROWS * COLS);
@@ -133,6 +133,16 @@ describe.each(encoder.types)('%s', (type) => {
       for (const b of encoder.encodeBlocks(type, ndarray(lcgRow(seed, g.input as number))).data) hash = Math.imul(hash ^ b, 16777619);
     }
     expect((hash >>> 0).toString(16).padStart(8, '0')).toBe(g[type]![0]);
+  });
+
+  it('does not call the encoder of formats', () => {
+    const encode = vi.spyOn(BLOCK_TYPES[type], 'encode');
+    const w = ndarray(lcgRow(7));
+    encoder.encodeBlocks(type, w);
+    expect(encode).not.toHaveBeenCalled();
+    encodeBlocks(type, w);
+    expect(encode).toHaveBeenCalledOnce();
+    encode.mockRestore();
   });
 
   it('encodes strided weights, of any number of blocks', () => {
@@ -164,7 +174,6 @@ describe.each(encoder.types)('%s', (type) => {
       x[2 * blockSize - 1] = -x[2 * blockSize - 1]!;
       expect(refused(ndarray(x, [3, blockSize])), `all ${bad}`).toBe('argument/value');
     }
-    expect(halves.length).toBeGreaterThan(0);
   });
 
   it('weighs importances as formats does', () => {
@@ -174,8 +183,8 @@ describe.each(encoder.types)('%s', (type) => {
   });
 });
 
-it('has kernels for the types that most files are made of', () => {
-  expect(encoder.types).toEqual(['Q4_0', 'Q8_0', 'Q4_K', 'Q6_K']);
+it('has kernels for the types that files are mostly made of', () => {
+  expect(encoder.types).toEqual(['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K']);
 });
 
 it('leaves other types to formats', () => {
