@@ -195,7 +195,7 @@ it('leaves other types to formats', () => {
 
 it('says so where WebAssembly does not run', async () => {
   const { instantiate } = WebAssembly;
-  WebAssembly.instantiate = () => Promise.reject(new WebAssembly.CompileError('no SIMD'));
+  WebAssembly.instantiate = (() => Promise.reject(new WebAssembly.CompileError('no SIMD'))) as typeof instantiate;
   try {
     await expect(createBlockEncoder()).rejects.toMatchObject({ code: 'backend/unsupported' });
   } finally {
