@@ -194,11 +194,7 @@ it('leaves other types to formats', () => {
 });
 
 it('says so where WebAssembly does not run', async () => {
-  const { instantiate } = WebAssembly;
-  WebAssembly.instantiate = (() => Promise.reject(new WebAssembly.CompileError('no SIMD'))) as typeof instantiate;
-  try {
-    await expect(createBlockEncoder()).rejects.toMatchObject({ code: 'backend/unsupported' });
-  } finally {
-    WebAssembly.instantiate = instantiate;
-  }
+  const instantiate = vi.spyOn(WebAssembly, 'instantiate').mockRejectedValue(new WebAssembly.CompileError('no SIMD'));
+  await expect(createBlockEncoder()).rejects.toMatchObject({ code: 'backend/unsupported' });
+  instantiate.mockRestore();
 });
