@@ -1,19 +1,23 @@
-// Compiles assembly/index.ts to WebAssembly and writes it, as base64 text, into src/generated/: one file per variant. The same sources
-// give the same bytes.
+// Compiles the modules of assembly/ to WebAssembly and writes them, as base64 text, into src/generated/: the kernels in two variants, and the
+// encoders of blocks. The same sources give the same bytes.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Variants and the features they need. */
-const VARIANTS = { simd128: ['simd'], relaxed: ['simd', 'relaxed-simd'] };
+/** Modules, what is compiled, and the features they need. */
+const MODULES = {
+  simd128: ['index', 'simd'],
+  relaxed: ['relaxed', 'simd', 'relaxed-simd'],
+  encoders: ['encodeBlocks', 'simd'],
+};
 
-for (const [variant, features] of Object.entries(VARIANTS)) {
+for (const [name, [source, ...features]] of Object.entries(MODULES)) {
   let bytes;
   const { error, stderr } = await asc.main(
     [
-      `assembly/${variant === 'relaxed' ? 'relaxed' : 'index'}.ts`,
+      `assembly/${source}.ts`,
       '--baseDir',
       root,
       '--outFile',
@@ -38,13 +42,13 @@ for (const [variant, features] of Object.entries(VARIANTS)) {
     process.exit(1);
   }
   // Older engines than the build's need not know relaxed SIMD.
-  if (variant === 'simd128' && !WebAssembly.validate(bytes)) throw new Error(`the ${variant} module does not validate`);
+  if (!features.includes('relaxed-simd') && !WebAssembly.validate(bytes)) throw new Error(`the ${name} module does not validate`);
   const out = `${root}/src/generated`;
   mkdirSync(out, { recursive: true });
   const text = Buffer.from(bytes).toString('base64');
   writeFileSync(
-    `${out}/${variant}.ts`,
-    `/**\n * The kernels of assembly/, compiled (${bytes.length} bytes, base64). Written by assembly/build.mjs.\n * @module\n */\nexport const WASM_${variant.toUpperCase()} =\n  '${text}';\n`,
+    `${out}/${name}.ts`,
+    `/**\n * The kernels of assembly/, compiled (${bytes.length} bytes, base64). Written by assembly/build.mjs.\n * @module\n */\nexport const WASM_${name.toUpperCase()} =\n  '${text}';\n`,
   );
-  console.log(`src/generated/${variant}.ts: ${bytes.length} bytes of WebAssembly`);
+  console.log(`src/generated/${name}.ts: ${bytes.length} bytes of WebAssembly`);
 }
