@@ -499,3 +499,10 @@ describe('affineToBlocks', () => {
     for (const [weight, type] of no) expect(affineToBlocks(weight, type)).toBeNull();
   });
 });
+
+it('Q6_K: magnitudes whose squares overflow beside small ones are an error, not zeros', () => {
+  const x = lcgRow(2).subarray(0, 256).slice();
+  x[20] = 3e38;
+  x[21] = 1e20;
+  expect(thrown(() => encodeBlocks('Q6_K', ndarray(x, [1, 256]))).code).toBe('argument/value');
+});

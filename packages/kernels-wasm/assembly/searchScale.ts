@@ -38,7 +38,7 @@ export function searchScale(x: usize, inverses: usize): v128 {
     ll = f32x4.add(ll, f32x4.mul(f32x4.mul(v128.load(costs + i), l), l));
   }
   let scale = v128.and(f32x4.div(xl, ll), f32x4.gt(ll, zero));
-  scale = v128.or(scale, f32x4.eq(ll, f32x4.splat(Infinity))); // all bits set: NaN
+  scale = v128.or(scale, v128.not(f32x4.lt(ll, f32x4.splat(Infinity)))); // all bits set: NaN
   let best = f32x4.mul(scale, xl);
 
   // then 0.9 … 0.1 less and 0.1 … 0.9 more, two at a time

@@ -54,7 +54,7 @@ export function searchScale(x: Float32Array, from: number, count: number, n: num
     }
     if (k > 0 && !(ll > 0 && fround(xl * xl) > fround(best * ll))) continue;
     scale = ll ? fround(xl / ll) : 0;
-    if (ll === Number.POSITIVE_INFINITY) scale = Number.NaN; // the reference would go on with a scale of 0
+    if (!(ll < Number.POSITIVE_INFINITY)) scale = Number.NaN; // the reference would go on with a scale of 0
     best = fround(scale * xl);
     chosen = inverse;
   }
