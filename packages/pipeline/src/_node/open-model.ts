@@ -5,7 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Checkpoint } from '@lmq/checkpoints';
+import { type Checkpoint, openQuantized } from '@lmq/checkpoints';
 import { openCheckpoint } from '@lmq/checkpoints/node';
 import { type Architecture, createTokenizer, parseGgufConfig, parseHfConfig, type Tokenizer, tokenizerFromGguf } from '@lmq/model';
 import { calibration, NANO_MODELS, validation } from '@lmq/nano';
@@ -35,17 +35,17 @@ export interface OpenModel {
 export async function openModel(name: string): Promise<OpenModel> {
   const own = Object.hasOwn(NANO_MODELS, name) ? NANO_MODELS[name as keyof typeof NANO_MODELS] : undefined;
   const path = own ? fileURLToPath(own.folder) : name;
-  const checkpoint = await openCheckpoint(path);
+  const stored = await openCheckpoint(path);
   try {
-    if (checkpoint.format === 'gguf') {
-      const architecture = parseGgufConfig(checkpoint.metadata, (t) => checkpoint.tensors.has(t));
+    if (stored.format === 'gguf') {
+      const architecture = parseGgufConfig(stored.metadata, (t) => stored.tensors.has(t));
       return {
         name,
-        checkpoint,
+        checkpoint: stored,
         architecture,
-        tokenizer: tokenizerFromGguf(checkpoint.metadata),
+        tokenizer: tokenizerFromGguf(stored.metadata),
         warnings: architecture.warnings,
-        close: () => checkpoint.close(),
+        close: () => stored.close(),
       };
     }
     const folder = (await stat(path)).isDirectory() ? path : dirname(path);
@@ -56,7 +56,8 @@ export async function openModel(name: string): Promise<OpenModel> {
         hint: 'A Hugging Face model folder has one beside its weights.',
       });
     }
-    const architecture = parseHfConfig(config, (t) => checkpoint.tensors.has(t));
+    const checkpoint = await openStored(stored, folder, config);
+    const architecture = parseHfConfig(checkpoint === stored ? config : unquantized(config), (t) => checkpoint.tensors.has(t));
     const tokenizer = await openTokenizer(folder);
     return {
       name,
@@ -69,9 +70,22 @@ export async function openModel(name: string): Promise<OpenModel> {
       close: () => checkpoint.close(),
     };
   } catch (e) {
-    await checkpoint.close();
+    await stored.close();
     throw e;
   }
+}
+
+/** The checkpoint as its configuration says that it was quantized; older tools write that beside config.json. */
+async function openStored(stored: Checkpoint, folder: string, config: unknown): Promise<Checkpoint> {
+  const beside = async (name: string) => optional(readConfig, folder, name);
+  const quantizeConfig = (await beside('quantize_config.json')) ?? (await beside('quant_config.json'));
+  return openQuantized(stored, config, { quantizeConfig });
+}
+
+/** The configuration of the model, once its quantization is dealt with. */
+function unquantized(config: unknown): unknown {
+  const { quantization_config: _, ...rest } = config as Record<string, unknown>;
+  return rest;
 }
 
 async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
