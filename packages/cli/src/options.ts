@@ -125,6 +125,7 @@ export function addStatistics(c: Command): Command {
 
 /** Values of the flags above, as commander hands them over. */
 export interface StageFlags extends Partial<Omit<Stage, 'method' | 'bits'>> {
+  include?: string[];
   override?: string[];
   skip?: string[];
   samples?: number;
@@ -160,7 +161,7 @@ export function recipeOf(method: string, bits: number | undefined, flags: StageF
   const calibration: Record<string, unknown> = {};
   for (const name of ['samples', 'seqLen', 'seed'] as const) if (flags[name] !== undefined) calibration[name] = flags[name];
   const overrides = [...(flags.override ?? []).map(parseOverrideFlag), ...(flags.skip ?? []).map((match) => ({ match, skip: true }))];
-  return parseRecipe({ stages: method === 'none' ? [] : [stage], overrides, calibration, export: target });
+  return parseRecipe({ stages: method === 'none' ? [] : [stage], include: flags.include, overrides, calibration, export: target });
 }
 
 /** `*down_proj:bits=8,groupSize=64` as an override. */

@@ -64,12 +64,17 @@ export interface CalibrationSpec {
   seed: number;
 }
 
+/** `lm_head`: the output head, where it is not the embedding matrix. */
+export type IncludeName = 'lm_head';
+
 export type ExportName = 'lmq' | 'gguf:f32' | 'gguf:f16' | 'gguf:q8_0' | 'gguf:q4_0';
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {
   /** At most one stage in this version; none copies the model. */
   stages: Stage[];
+  /** Linears to quantize besides those inside blocks; absent: none. */
+  include?: IncludeName[];
   overrides: Override[];
   calibration: CalibrationSpec;
   export: ExportName;
