@@ -96,6 +96,11 @@ export function addStageOptions(c: Command): Command {
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
     .option('--gptaq [share]', 'gptq: aim at the outputs of the float model; how much of the difference to make up for (0.25)', number)
     .option('--foem [beta]', 'gptq: take back a part of what the sweep has added to each weight (0.2); not with --gptaq', number)
+    .option(
+      '--min-tokens <n>',
+      'gptq: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
+      integer,
+    )
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
 
@@ -148,6 +153,7 @@ const STAGE_FLAGS = [
   'blockSize',
   'gptaq',
   'foem',
+  'minTokens',
   'referenceCompat',
 ] as const;
 

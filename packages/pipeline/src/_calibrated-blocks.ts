@@ -3,9 +3,11 @@
  * @module
  */
 import { type Block, blockForward, loadBlock, loadFinalNorm } from '@lmq/model';
-import { type CrossTerm, createCrossTerm, createHessian, type Hessian } from '@lmq/quant-core';
+import { createCrossTerm, createHessian } from '@lmq/quant-core';
 import { floatPass } from './_float-inputs.js';
 import { headHome } from './_head.js';
+import { feedStarved, fewestTokens } from './_starved.js';
+import { disposeSums, type Sums } from './_sums.js';
 import { startWindows, type WindowRun } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import { isAsymmetric, type PlannedSite } from './plan.js';
@@ -21,12 +23,6 @@ interface Streams {
   float?: ActivationStore;
 }
 
-/** What is summed up over the windows for one input. */
-interface Sums {
-  hessian: Hessian;
-  crossTerm?: CrossTerm;
-}
-
 /** Quantizes and yields every block up to the last that has something to quantize, and the head when it has. */
 export async function* calibratedBlocks(
   opts: QuantizeBlocksOpts,
@@ -37,6 +33,7 @@ export async function* calibratedBlocks(
   const lastLayer = Math.max(...planned.map((p) => p.site.layer));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
   const run = startWindows(opts, 'quantize');
+  const fewest = planned[0]!.stage.minTokens ?? fewestTokens(architecture, run.windows);
   try {
     const { layer: first = 0, float: left } = opts.resume ?? {};
     const inputs = await run.begin(opts.resume);
@@ -60,9 +57,11 @@ export async function* calibratedBlocks(
           try {
             for (const p of set) addSums(sums, p, opts);
             await observe(run, streams, block, original, sums, i === 0 ? float : undefined);
+            const solved = set.flatMap((p) => (p.stage.method === 'rtn' ? [] : p.site));
+            await feedStarved(run, solved, sums, { block, original, ...streams, fewest });
             await quantize(result, block, set, (input) => sums.get(input));
           } finally {
-            disposeSums(sums);
+            disposeSums(sums.values());
           }
         }
         const before = new Set<ActivationStore>(Object.values(streams));
@@ -107,15 +106,8 @@ async function calibratedHead(
     await quantize(result, await headHome(checkpoint, architecture), sites, (input) => sums.get(input));
     return result;
   } finally {
-    disposeSums(sums);
+    disposeSums(sums.values());
     norm.dispose();
-  }
-}
-
-function disposeSums(sums: ReadonlyMap<string, Sums>): void {
-  for (const { hessian, crossTerm } of sums.values()) {
-    hessian.dispose();
-    crossTerm?.dispose();
   }
 }
 

@@ -44,6 +44,11 @@ export interface Stage {
    * FOEM: take back a part of what the sweep has added to each weight, 0 … 1; true: 0.2. Default false: plain GPTQ. Excludes gptaq.
    */
   foem: boolean | number;
+  /**
+   * GPTQ: an expert that fewer calibration tokens reach is calibrated on all tokens, as if the router had sent them there. Absent: 0.5 % of
+   * what even routing would give it, and at least 1. 0: never; an expert that no token reaches is then rounded to nearest.
+   */
+  minTokens?: number;
 }
 
 /** Changes a stage for the linears whose name matches; the last match wins, option by option. */

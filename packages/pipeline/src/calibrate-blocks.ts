@@ -1,16 +1,20 @@
 /**
  * Hessians of every linear input of the original model, block by block: what a sweep over bits and options needs of the calibration text.
  *
- * Memory: one block, its Hessians, and whatever the activation store keeps. One pass over the windows a block, and one through the final
- * norm when the model has a head of its own.
+ * Memory: one block, its Hessians, and whatever the activation store keeps. One pass over the windows a block, one
+ * more where experts are starved (see `Stage.minTokens`), and one through the final norm when the model has a head of its own.
  * @module
  */
 import { type Architecture, blockForward, headSite, loadBlock, loadFinalNorm, siteShape } from '@lmq/model';
 import { createHessian, type Hessian } from '@lmq/quant-core';
+import { feedStarved, fewestTokens } from './_starved.js';
+import { disposeSums, type Sums } from './_sums.js';
 import { startWindows, type WindowsOpts } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 
 export interface CalibrateBlocksOpts extends WindowsOpts {
+  /** As `Stage.minTokens`. */
+  minTokens?: number;
   /** Go on at this block, with its inputs as a store of an earlier call left them. */
   resume?: { layer: number; inputs?: ActivationStore };
 }
@@ -19,8 +23,10 @@ export interface CalibrateBlocksOpts extends WindowsOpts {
 export interface BlockStatistics {
   /** Of the head: the number of blocks. */
   layer: number;
-  /** By `Site.input`; freed when the generator goes on. */
+  /** By `Site.input`; freed when the generator goes on. Starved experts may share one. */
   hessians: ReadonlyMap<string, Hessian>;
+  /** Inputs of starved experts, whose Hessians are of all tokens, with how many tokens reached them. */
+  reached: ReadonlyMap<string, number>;
 }
 
 /** Widths of the inputs whose statistics are collected, in the order of a forward pass: those of all linears but routers and tied heads. */
@@ -40,16 +46,17 @@ export async function* calibrateBlocks(opts: CalibrateBlocksOpts): AsyncGenerato
   const { layers, tied } = architecture;
   if (resume && resume.layer >= (tied ? layers : layers + 1)) return;
   const run = startWindows(opts, 'calibrate');
+  const fewest = opts.minTokens ?? fewestTokens(architecture, run.windows);
   try {
     let inputs = await run.begin(resume);
     const all = [...calibratedInputs(architecture)];
     for (let layer = resume?.layer ?? 0; layer < layers; layer++) {
-      const hessians = new Map<string, Hessian>();
+      const sums = new Map<string, Sums>();
       const block = await loadBlock(checkpoint, architecture, layer, backend);
       try {
-        for (const [input, own] of all) if (own.layer === layer) hessians.set(input, createHessian(backend, own.width));
+        for (const [input, own] of all) if (own.layer === layer) sums.set(input, { hessian: createHessian(backend, own.width) });
         const before = inputs;
-        const tap = (input: string, x: Parameters<Hessian['add']>[0]) => hessians.get(input)?.add(x);
+        const tap = (input: string, x: Parameters<Hessian['add']>[0]) => sums.get(input)?.hessian.add(x);
         const out = layer + 1 < layers || !tied ? await run.makeStore(layer + 1) : undefined;
         await run.eachWindow(`calibrate block ${layer}`, async (s, i) => {
           const y = await blockForward(s, block, await run.upload(s, before, i), { ...run.context, tap });
@@ -59,10 +66,16 @@ export async function* calibrateBlocks(opts: CalibrateBlocksOpts): AsyncGenerato
           await run.finish(out);
           inputs = out;
         }
-        yield { layer, hessians };
+        const sites = architecture.sites.filter((s) => s.layer === layer);
+        await feedStarved(run, sites, sums, { block, inputs: before, fewest });
+        yield {
+          layer,
+          hessians: new Map([...sums].map(([input, { hessian }]) => [input, hessian])),
+          reached: new Map([...sums].flatMap(([input, { reached }]) => (reached === undefined ? [] : [[input, reached] as const]))),
+        };
         await run.remove(before);
       } finally {
-        for (const h of hessians.values()) h.dispose();
+        disposeSums(sums.values());
         block.dispose();
       }
     }
@@ -71,7 +84,7 @@ export async function* calibrateBlocks(opts: CalibrateBlocksOpts): AsyncGenerato
     const hessian = createHessian(backend, architecture.hidden);
     try {
       await run.eachWindow('calibrate head', async (s, i) => hessian.add(norm.forward(s, await run.upload(s, inputs, i))));
-      yield { layer: layers, hessians: new Map([[headSite(architecture).input, hessian]]) };
+      yield { layer: layers, hessians: new Map([[headSite(architecture).input, hessian]]), reached: new Map() };
       await run.remove(inputs);
     } finally {
       hessian.dispose();

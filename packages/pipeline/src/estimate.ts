@@ -2,7 +2,7 @@
  * What a recipe will cost, before any work: the size of the output (exact), processor seconds, and peak memory (an upper bound).
  *
  * Seconds count the operations of the real work and divide by rates measured now, on this backend; only the rate of reading and writing and
- * the files of a linear are assumptions. Memory adds up what lives at the same time in each phase. The command line's tests compare size and
+ * the files of a linear are assumptions. How many experts will be starved only the text shows: the passes for them are not counted. Memory adds up what lives at the same time in each phase. The command line's tests compare size and
  * memory with real runs.
  * @module
  */

@@ -28,6 +28,7 @@ export const STAGE_DEFAULTS: Stage = {
   blockSize: 128,
   gptaq: false,
   foem: false,
+  minTokens: undefined,
 };
 
 const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
@@ -125,8 +126,9 @@ function parseOverride(input: unknown, where: string): Override {
     });
   }
   if (fields.skip !== undefined) boolean(fields.skip, `${where}.skip`);
-  if (fields.trueSequential !== undefined) {
-    throw new LmqError('argument/option', `${where}.trueSequential is an option of a whole stage`, {
+  const whole = ['trueSequential', 'minTokens'].find((name) => fields[name] !== undefined);
+  if (whole) {
+    throw new LmqError('argument/option', `${where}.${whole} is an option of a whole stage`, {
       op: 'recipe',
       hint: 'Move it to the stage.',
     });
@@ -140,6 +142,7 @@ function checkOptions(f: Fields, where: string): void {
   if (f.method !== undefined) checkOneOf(String(f.method), `${where}.method`, METHODS, 'recipe');
   if (f.bits !== undefined) checkInteger(f.bits as number, `${where}.bits`, 1, 8, 'recipe');
   if (f.groupSize !== undefined && f.groupSize !== -1) checkInteger(f.groupSize as number, `${where}.groupSize`, 1, 2 ** 20, 'recipe');
+  if (f.minTokens !== undefined) checkInteger(f.minTokens as number, `${where}.minTokens`, 0, Number.MAX_SAFE_INTEGER, 'recipe');
   if (f.blockSize !== undefined) checkInteger(f.blockSize as number, `${where}.blockSize`, 1, 2 ** 20, 'recipe');
   if (f.scaleFormat !== undefined) checkOneOf(String(f.scaleFormat), `${where}.scaleFormat`, ['fp32', 'fp16', 'bf16'], 'recipe');
   for (const name of ['symmetric', 'referenceCompat', 'actOrder', 'groupAware', 'trueSequential']) {

@@ -212,6 +212,13 @@ describe('refused by name', () => {
       /file\/format.*contradict.*layers\.1\.o/,
     ],
     [
+      'more reached than there are',
+      (_, m) => {
+        m['layers.1.o.reached'] = '99999';
+      },
+      /file\/format.*contradict.*layers\.1\.o.*99999 of/,
+    ],
+    [
       'a matrix that is not square',
       (t) => {
         t[0]!.shape = [t[0]!.shape[0]! / 2, t[0]!.shape[0]! * 2];
