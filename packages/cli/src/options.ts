@@ -96,6 +96,11 @@ export function addStageOptions(c: Command): Command {
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
     .option('--gptaq [share]', 'gptq: aim at the outputs of the float model; how much of the difference to make up for (0.25)', number)
     .option('--foem [beta]', 'gptq: take back a part of what the sweep has added to each weight (0.2); not with --gptaq', number)
+    .option(
+      '--min-tokens <n>',
+      'gptq: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
+      integer,
+    )
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
 
@@ -125,6 +130,7 @@ export function addStatistics(c: Command): Command {
 
 /** Values of the flags above, as commander hands them over. */
 export interface StageFlags extends Partial<Omit<Stage, 'method' | 'bits'>> {
+  include?: string[];
   override?: string[];
   skip?: string[];
   samples?: number;
@@ -147,6 +153,7 @@ const STAGE_FLAGS = [
   'blockSize',
   'gptaq',
   'foem',
+  'minTokens',
   'referenceCompat',
 ] as const;
 
@@ -160,7 +167,7 @@ export function recipeOf(method: string, bits: number | undefined, flags: StageF
   const calibration: Record<string, unknown> = {};
   for (const name of ['samples', 'seqLen', 'seed'] as const) if (flags[name] !== undefined) calibration[name] = flags[name];
   const overrides = [...(flags.override ?? []).map(parseOverrideFlag), ...(flags.skip ?? []).map((match) => ({ match, skip: true }))];
-  return parseRecipe({ stages: method === 'none' ? [] : [stage], overrides, calibration, export: target });
+  return parseRecipe({ stages: method === 'none' ? [] : [stage], include: flags.include, overrides, calibration, export: target });
 }
 
 /** `*down_proj:bits=8,groupSize=64` as an override. */

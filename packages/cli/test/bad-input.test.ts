@@ -203,6 +203,8 @@ describe('bad input', () => {
     await expectFailure(quantize('lmq-nano', '--static-groups', 'sorted'), 2, 'argument/option', ['ordered']);
     const gptq = (...flags: string[]) => quantize('lmq-nano', '--method', 'gptq', '--samples', '1', ...flags);
     await expectFailure(gptq('--foem', '--gptaq'), 2, 'argument/option', ['gptaq and foem exclude each other']);
+    await expectFailure(gptq('--min-tokens', '-1'), 2, 'argument/option', ['minTokens', '-1']);
+    await expectFailure(gptq('--include', 'embed_tokens'), 2, 'argument/option', ['include', 'lm_head']);
     await expectFailure(gptq('--static-groups', 'ordered'), 2, 'argument/option', ['needs actOrder']);
   });
 

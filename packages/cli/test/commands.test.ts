@@ -185,6 +185,25 @@ describe('calibrate', () => {
     expect(saved!.kl).not.toBe(live!.kl); // inputs of the original model, not of the quantized one
     expect(Math.abs(saved!.kl! / live!.kl! - 1)).toBeLessThan(0.5);
   });
+  it('experts that too few tokens reach, and a head of its own', async () => {
+    const file = path('experts.safetensors');
+    const c = await ok('calibrate', 'lmq-nano-moe', '-o', file, '--samples', '1', '--min-tokens', '100');
+    expect(c).toMatchObject({ inputs: 4 * (2 + 2 * 8) + 1, unreached: [] });
+    const starved = c.starved as unknown as string[];
+    expect(starved.length).toBeGreaterThan(0);
+    const flags = ['--bits', '4', '--include', 'lm_head'];
+    const q = await ok('quantize', 'lmq-nano-moe', '-o', path('experts'), ...flags, '--statistics', file);
+    const layers = q.layers as unknown as { name: string; fallback?: string }[];
+    expect(layers.at(-1)!.name).toBe('lm_head');
+    expect(layers.filter((l) => l.fallback?.startsWith('too few calibration tokens'))).toHaveLength((starved.length / 2) * 3); // gate, up, down
+    const live = await ok('quantize', 'lmq-nano-moe', '-o', path('experts-live'), ...flags, '--samples', '1', '--min-tokens', '100');
+    expect(JSON.stringify(live.layers)).toContain('calibrated on all tokens');
+    const opts = ['--methods', 'rtn', '--windows', '1'];
+    const [, without] = (await ok('compare', 'lmq-nano-moe', ...opts)) as unknown as Record<string, number>[];
+    const [, head] = (await ok('compare', 'lmq-nano-moe', ...opts, '--include', 'lm_head')) as unknown as Record<string, number>[];
+    expect(head!.bytes).toBeLessThan(without!.bytes!);
+    expect(head!.kl).toBeGreaterThan(without!.kl!);
+  });
 });
 
 describe('where to compute', () => {

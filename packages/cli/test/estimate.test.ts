@@ -25,10 +25,11 @@ describe('estimate', () => {
     ['lmq-nano', ['--bits', '3', '--samples', '4', '--gptaq']],
     ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '4', '--gptaq', '1', '--true-sequential', '--act-order']],
     ['lmq-nano-moe', ['--bits', '4', '--samples', '4', '--gptaq']],
+    ['lmq-nano-moe', ['--bits', '4', '--samples', '4', '--include', 'lm_head', '--override', 'lm_head:bits=8,groupSize=64']],
     ['lmq-nano', ['--bits', '4', '--statistics', STATISTICS]],
     ['lmq-nano', ['--method', 'none']],
     ['lmq-nano', ['--method', 'rtn', '--export', 'gguf:q8_0']],
-    ['lmq-nano-moe', ['--method', 'rtn', '--export', 'gguf:q4_0']],
+    ['lmq-nano-moe', ['--method', 'rtn', '--export', 'gguf:q4_0', '--include', 'lm_head']],
     ['lmq-nano-moe', ['--method', 'gptq', '--bits', '4', '--samples', '4', '--export', 'gguf:f32']],
   ])('%s %j', async (model, flags) => {
     const out = join(dir, `${Math.abs([...JSON.stringify([model, flags])].reduce((h, c) => (h * 31 + c.charCodeAt(0)) | 0, 0))}`);

@@ -7,12 +7,13 @@ import type { Backend, GluActivation, Handle, Linear, LoadedLinear, Scope } from
 /** What a linear inside a block does. */
 export type Role = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down' | 'router';
 
-/** One linear inside a block: the unit that methods quantize. */
+/** One linear: the unit that methods quantize. All of them lie inside blocks but the head, see `headSite`. */
 export interface Site {
   /** Hugging Face module name, whatever the file's names are, e.g. `model.layers.0.self_attn.q_proj`. */
   name: string;
+  /** Of its block; of the head, the number of blocks. */
   layer: number;
-  role: Role;
+  role: Role | 'head';
   expert?: number;
   /** Name of the tensor in the checkpoint. */
   tensor: string;
@@ -175,7 +176,7 @@ export interface Block<S extends LoadedSite = BlockSite> {
   /** Bytes in the backend's memory. */
   readonly bytes: number;
   /** @throws LmqError `argument/option` when the block has none */
-  at(role: Role, expert?: number): S;
+  at(role: Site['role'], expert?: number): S;
   /** Puts another weight in a site's place and frees the old one. @throws LmqError `argument/option`, `argument/shape` */
   setLinear(name: string, linear: Linear): void;
   dispose(): void;

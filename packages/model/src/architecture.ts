@@ -30,13 +30,14 @@ const MLP_ROLES = ['gate', 'up', 'down'] as const;
  * Shape `[out, in]` of a role's weight.
  * @param a sizes of the model
  */
-export function roleShape(a: Sizes, role: Role): [out: number, in_: number] {
+export function roleShape(a: Sizes, role: Role | 'head'): [out: number, in_: number] {
   const ff = a.mlp.intermediate;
   if (role === 'q') return [a.heads * a.headDim, a.hidden];
   if (role === 'k' || role === 'v') return [a.kvHeads * a.headDim, a.hidden];
   if (role === 'o') return [a.hidden, a.heads * a.headDim];
   if (role === 'down') return [a.hidden, ff];
   if (role === 'router') return [a.moe?.experts ?? 0, a.hidden];
+  if (role === 'head') return [a.vocab, a.hidden];
   return [ff, a.hidden];
 }
 

@@ -13,7 +13,7 @@ import { sliceRows } from '@lmq/formats';
 import { type Backend, type CompressedTensor, type Handle, type Linear, LmqError, type LoadOpts, type Scope } from '@lmq/tensor';
 import { mlp } from './_mlp.js';
 import { readNorm, readVector, readWeight } from './_weights.js';
-import type { Architecture, Block, BlockContext, BlockNorms, LoadedSite, Role, Site } from './api.js';
+import type { Architecture, Block, BlockContext, BlockNorms, LoadedSite, Site } from './api.js';
 import { siteShape } from './architecture.js';
 import { moeForward } from './moe.js';
 
@@ -111,7 +111,7 @@ function createBlock<S extends LoadedSite>(
   linears: Map<string, S>,
   load: (site: Site, linear: Linear) => S,
 ): Block<S> {
-  const key = (role: Role, expert?: number) => (expert === undefined ? role : `${role} ${expert}`);
+  const key = (role: Site['role'], expert?: number) => (expert === undefined ? role : `${role} ${expert}`);
   const names = new Map([...linears.values()].map(({ site }) => [key(site.role, site.expert), site.name]));
   const entry = (name: string | undefined, op: string, asked: string): S => {
     const found = name === undefined ? undefined : linears.get(name);

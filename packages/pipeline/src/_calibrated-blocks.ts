@@ -2,9 +2,12 @@
  * The block loop of methods that calibrate on the model quantized so far.
  * @module
  */
-import { type Block, blockForward, loadBlock } from '@lmq/model';
-import { type CrossTerm, createCrossTerm, createHessian, type Hessian } from '@lmq/quant-core';
+import { type Block, blockForward, loadBlock, loadFinalNorm } from '@lmq/model';
+import { createCrossTerm, createHessian } from '@lmq/quant-core';
 import { floatPass } from './_float-inputs.js';
+import { headHome } from './_head.js';
+import { feedStarved, fewestTokens } from './_starved.js';
+import { disposeSums, type Sums } from './_sums.js';
 import { startWindows, type WindowRun } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import { isAsymmetric, type PlannedSite } from './plan.js';
@@ -20,13 +23,7 @@ interface Streams {
   float?: ActivationStore;
 }
 
-/** What is summed up over the windows for one input. */
-interface Sums {
-  hessian: Hessian;
-  crossTerm?: CrossTerm;
-}
-
-/** Quantizes and yields every block up to the last that has something to quantize. */
+/** Quantizes and yields every block up to the last that has something to quantize, and the head when it has. */
 export async function* calibratedBlocks(
   opts: QuantizeBlocksOpts,
   planned: readonly PlannedSite[],
@@ -36,12 +33,19 @@ export async function* calibratedBlocks(
   const lastLayer = Math.max(...planned.map((p) => p.site.layer));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
   const run = startWindows(opts, 'quantize');
+  const fewest = planned[0]!.stage.minTokens ?? fewestTokens(architecture, run.windows);
   try {
     const { layer: first = 0, float: left } = opts.resume ?? {};
     const inputs = await run.begin(opts.resume);
     let streams: Streams = { inputs, ...(asymmetric && { float: first ? run.adopt(left, first) : inputs }) };
     for (let layer = first; layer <= lastLayer; layer++) {
-      const sets = setsOf(planned.filter((p) => p.site.layer === layer));
+      const sites = planned.filter((p) => p.site.layer === layer);
+      if (layer === architecture.layers) {
+        yield await calibratedHead(opts, run, streams, sites, quantize);
+        for (const store of new Set<ActivationStore>(Object.values(streams))) await run.remove(store);
+        break;
+      }
+      const sets = setsOf(sites);
       const block = await loadBlock(checkpoint, architecture, layer, backend);
       let original = block; // until its first set is quantized
       try {
@@ -53,12 +57,11 @@ export async function* calibratedBlocks(
           try {
             for (const p of set) addSums(sums, p, opts);
             await observe(run, streams, block, original, sums, i === 0 ? float : undefined);
+            const solved = set.flatMap((p) => (p.stage.method === 'rtn' ? [] : p.site));
+            await feedStarved(run, solved, sums, { block, original, ...streams, fewest });
             await quantize(result, block, set, (input) => sums.get(input));
           } finally {
-            for (const { hessian, crossTerm } of sums.values()) {
-              hessian.dispose();
-              crossTerm?.dispose();
-            }
+            disposeSums(sums.values());
           }
         }
         const before = new Set<ActivationStore>(Object.values(streams));
@@ -76,6 +79,35 @@ export async function* calibratedBlocks(
     }
   } finally {
     await run.end();
+  }
+}
+
+/** Quantizes the head for what the final norm gives it, and with GPTAQ what it gives it in the float model. */
+async function calibratedHead(
+  opts: QuantizeBlocksOpts,
+  run: WindowRun,
+  { inputs, float }: Streams,
+  sites: readonly PlannedSite[],
+  quantize: QuantizeSites,
+): Promise<BlockResult> {
+  const { checkpoint, architecture, backend } = opts;
+  const norm = await loadFinalNorm(checkpoint, architecture, backend);
+  const sums = new Map<string, Sums>();
+  try {
+    for (const p of sites) addSums(sums, p, opts);
+    await run.eachWindow('calibrate head', async (s, i) => {
+      const x = norm.forward(s, await run.upload(s, inputs, i));
+      for (const { hessian, crossTerm } of sums.values()) {
+        hessian.add(x);
+        crossTerm?.add(norm.forward(s, await run.upload(s, float!, i)), x);
+      }
+    });
+    const result: BlockResult = { layer: architecture.layers, weights: new Map(), layers: [] };
+    await quantize(result, await headHome(checkpoint, architecture), sites, (input) => sums.get(input));
+    return result;
+  } finally {
+    disposeSums(sums.values());
+    norm.dispose();
   }
 }
 

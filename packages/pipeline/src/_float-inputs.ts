@@ -8,7 +8,7 @@
  * @module
  */
 import { type Block, type BlockContext, blockForward, type Site } from '@lmq/model';
-import type { Handle, Scope } from '@lmq/tensor';
+import type { GluActivation, Handle, Scope } from '@lmq/tensor';
 
 /** The float model's inputs of one window. */
 export interface FloatInputs {
@@ -16,8 +16,17 @@ export interface FloatInputs {
   output: Handle;
   /** Where the quantized model sends the tokens: [tokens, topK]. Experts' inputs need it. */
   route(top: Int32Array): void;
-  /** The input of that name, [tokens, width]; made in `t`, or kept since the pass. */
-  of(t: Scope, input: string): Handle;
+  /**
+   * The input of that name, [tokens, width]; made in `t`, or kept since the pass.
+   * @param everyToken as if every token were sent to its expert
+   */
+  of(t: Scope, input: string, everyToken?: boolean): Handle;
+}
+
+/** What a linear of an expert reads when these are the router's inputs of its tokens, in `t`; for gate and up they are what it reads. */
+export function expertInput(t: Scope, block: Block, { role, expert }: Site, states: Handle, activation: GluActivation): Handle {
+  if (role !== 'down') return states;
+  return t.glu(t.linear(states, block.at('gate', expert).loaded), t.linear(states, block.at('up', expert).loaded), activation);
 }
 
 /**
@@ -49,16 +58,15 @@ export async function floatPass(
     route(top) {
       routes = top;
     },
-    of(t, input) {
+    of(t, input, everyToken = false) {
       const own = kept.get(input);
       if (own) return own;
-      const { expert, role } = experts.get(input)!;
+      const site = experts.get(input)!;
       const { moe, mlp } = context.architecture;
+      const states = kept.get(router!)!;
       const rows: number[] = [];
-      for (let i = 0; i < routes.length; i++) if (routes[i] === expert) rows.push(Math.floor(i / moe!.topK));
-      const state = t.select(kept.get(router!)!, rows);
-      if (role !== 'down') return state;
-      return t.glu(t.linear(state, block.at('gate', expert).loaded), t.linear(state, block.at('up', expert).loaded), mlp.activation);
+      for (let i = 0; i < routes.length; i++) if (routes[i] === site.expert) rows.push(Math.floor(i / moe!.topK));
+      return expertInput(t, block, site, everyToken ? states : t.select(states, rows), mlp.activation);
     },
   };
 }

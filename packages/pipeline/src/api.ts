@@ -44,6 +44,11 @@ export interface Stage {
    * FOEM: take back a part of what the sweep has added to each weight, 0 … 1; true: 0.2. Default false: plain GPTQ. Excludes gptaq.
    */
   foem: boolean | number;
+  /**
+   * GPTQ: an expert that fewer calibration tokens reach is calibrated on all tokens, as if the router had sent them there. Absent: 0.5 % of
+   * what even routing would give it, and at least 1. 0: never; an expert that no token reaches is then rounded to nearest.
+   */
+  minTokens?: number;
 }
 
 /** Changes a stage for the linears whose name matches; the last match wins, option by option. */
@@ -64,12 +69,17 @@ export interface CalibrationSpec {
   seed: number;
 }
 
+/** `lm_head`: the output head, where it is not the embedding matrix. */
+export type IncludeName = 'lm_head';
+
 export type ExportName = 'lmq' | 'gguf:f32' | 'gguf:f16' | 'gguf:q8_0' | 'gguf:q4_0';
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {
   /** At most one stage in this version; none copies the model. */
   stages: Stage[];
+  /** Linears to quantize besides those inside blocks; absent: none. */
+  include?: IncludeName[];
   overrides: Override[];
   calibration: CalibrationSpec;
   export: ExportName;

@@ -2,7 +2,7 @@
  * What a recipe will cost, before any work: the size of the output (exact), processor seconds, and peak memory (an upper bound).
  *
  * Seconds count the operations of the real work and divide by rates measured now, on this backend; only the rate of reading and writing and
- * the files of a linear are assumptions. Memory adds up what lives at the same time in each phase. The command line's tests compare size and
+ * the files of a linear are assumptions. How many experts will be starved only the text shows: the passes for them are not counted. Memory adds up what lives at the same time in each phase. The command line's tests compare size and
  * memory with real runs.
  * @module
  */
@@ -47,7 +47,7 @@ export function estimateSeconds(
   outputBytes: number,
 ): EstimateStep[] {
   const gptq = planned.filter((p) => p.stage.method !== 'rtn');
-  const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0;
+  const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0; // the head is one more
   const steps: EstimateStep[] = [];
   if (windows && gptq.length) {
     const active = a.moe ? a.moe.topK : 1;
@@ -58,7 +58,7 @@ export function estimateSeconds(
     const secondsPerToken = (2 * (projections + mlp)) / rates.gemm + scores / rates.attention + between / rates.pointwise;
     const sets = planned.some((p) => p.stage.trueSequential) ? 4 : 1;
     const float = planned.some((p) => isAsymmetric(p.stage)) ? sets : 0;
-    const passes = layers * (sets + float) + (layers - 1);
+    const passes = Math.min(layers, a.layers) * (sets + float) + (layers - 1);
     steps.push({ step: 'run the calibration windows through the blocks', seconds: passes * windows.tokens * secondsPerToken });
     const inputs = new Map(planned.map((p) => [p.site.input, p]));
     let sums = 0;
@@ -87,8 +87,9 @@ export function estimateMemory(
   const f32 = 4;
   const calibrates = planned.some((p) => p.stage.method !== 'rtn');
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
-  const most = (bytes: (layer: number) => number) => Math.max(0, ...Array.from({ length: a.layers }, (_, l) => bytes(l)));
-  const block = most((layer) => a.sites.reduce((sum, s) => sum + (s.layer === layer ? (tensorBytes.get(s.tensor) ?? 0) : 0), 0));
+  const most = (bytes: (layer: number) => number) => Math.max(0, ...Array.from({ length: a.layers + 1 }, (_, l) => bytes(l))); // with the head
+  const sites = new Set([...a.sites, ...planned.map((p) => p.site)]);
+  const block = most((layer) => [...sites].reduce((sum, s) => sum + (s.layer === layer ? (tensorBytes.get(s.tensor) ?? 0) : 0), 0));
   const blocks = asymmetric && planned.some((p) => p.stage.trueSequential) ? 2 : 1;
   let sums = 0;
   let activations = 0;

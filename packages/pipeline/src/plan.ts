@@ -3,7 +3,7 @@
  * @module
  */
 import type { Checkpoint } from '@lmq/checkpoints';
-import type { Architecture, Site } from '@lmq/model';
+import { type Architecture, headSite, type Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
 import type { Recipe, Stage } from './api.js';
 import { checkExport } from './export-rules.js';
@@ -25,12 +25,13 @@ export function isAsymmetric({ method, gptaq }: Stage): boolean {
 const DENSE = new Set(['fp32', 'fp16', 'bf16']);
 
 /**
- * Lists the linears that a recipe quantizes, in the order of the work. Routers of mixture-of-experts blocks are never quantized.
+ * Lists the linears that a recipe quantizes, in the order of the work: those inside blocks but routers, and the head where it is included.
  * @throws LmqError `argument/option` for a group size that does not divide a width, options that exclude each other, or an override that
- * matches nothing; `model/unsupported` for weights that are already quantized; `export/unsupported` when the export cannot hold the result
+ * matches nothing; `model/unsupported` for weights that are already quantized, or a head tied to the embeddings; `export/unsupported` when the export cannot hold the result
  */
 export function planSites(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): PlannedSite[] {
   const sites = architecture.sites.filter((s) => s.role !== 'router');
+  if (recipe.include?.includes('lm_head')) sites.push(headSite(architecture));
   for (const { match } of recipe.overrides) {
     if (!sites.some((s) => matches(match, s.name))) {
       throw new LmqError('argument/option', 'an override matches no linear', {
@@ -45,6 +46,15 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     const stage = stageFor(recipe, site.name);
     if (!stage) continue;
     checkStage(stage, site.name);
+    if (site.tensor === architecture.tensors.embedding) {
+      throw new LmqError('model/unsupported', 'the head is the embedding matrix, which quantizing it would change too', {
+        op: 'plan',
+        tensor: site.name,
+        expected: 'a head of its own',
+        found: `${site.tensor} for both`,
+        hint: 'Leave the head out, or start from an untied checkpoint.',
+      });
+    }
     const info = checkpoint.tensors.get(site.tensor);
     if (!info) throw new LmqError('model/missing', 'a weight is not in the checkpoint', { op: 'plan', tensor: site.tensor });
     if (site.slice || !DENSE.has(info.format)) {

@@ -1,17 +1,18 @@
 /**
  * The block loop: for each transformer block, run the calibration inputs through it, quantize its linears, and run the finished block
- * once more, so that the next block is calibrated on what this one will really give it (GPTQ's protocol). With GPTAQ the float model's
- * activations run beside those of the quantized one. With saved statistics nothing runs: linears are quantized for their inputs in the
- * original model.
+ * once more, so that the next block, and after the last one the head, is calibrated on what it will really be given (GPTQ's protocol). With
+ * GPTAQ the float model's activations run beside those of the quantized one. With saved statistics nothing runs: linears are quantized for
+ * their inputs in the original model.
  *
  * Memory: one block, its Hessians, and whatever the activation store keeps (tokens x hidden float32; all of it in memory by default). GPTAQ
  * adds a cross term to each Hessian, a second store and, with true-sequential calibration, the block as it was. With saved statistics: one
  * block and one Hessian.
  * @module
  */
-import { type Block, loadBlock } from '@lmq/model';
-import { type CompressedTensor, createPhase } from '@lmq/tensor';
+import { loadBlock } from '@lmq/model';
+import { type CompressedTensor, createPhase, type Linear } from '@lmq/tensor';
 import { calibratedBlocks } from './_calibrated-blocks.js';
+import { headHome } from './_head.js';
 import type { WindowsOpts } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import type { LayerReport, Recipe } from './api.js';
@@ -27,24 +28,31 @@ export interface QuantizeBlocksOpts extends WindowsOpts {
   resume?: { layer: number; inputs?: ActivationStore; float?: ActivationStore };
 }
 
-/** What became of one block. */
+/** What became of one block, or of the head. */
 export interface BlockResult {
+  /** Of the head: the number of blocks. */
   layer: number;
   /** Quantized weights by tensor name. */
   weights: Map<string, CompressedTensor>;
   layers: LayerReport[];
 }
 
-/** Quantizes linears of a loaded block, puts the results in their place and into `result`. */
+/** Where linears are while they are quantized: a block, or the head, which nothing runs afterwards. */
+export interface Home {
+  readonly linears: ReadonlyMap<string, { readonly linear: Linear }>;
+  setLinear?(name: string, linear: Linear): void;
+}
+
+/** Quantizes linears of a block or of the head, puts the results in their place and into `result`. */
 export type QuantizeSites = (
   result: BlockResult,
-  block: Block,
+  home: Home,
   sites: readonly PlannedSite[],
   statistics: (input: string) => InputStatistics | undefined,
 ) => Promise<void>;
 
 /**
- * Quantizes block by block, in order, and yields each; with calibration also blocks of which nothing is quantized, whose outputs the next
+ * Quantizes block by block, in order, then the head where it is included, and yields each; with calibration also blocks of which nothing is quantized, whose outputs the next
  * ones need. When a block is yielded, the stores of the next block's inputs are finished and those of its own inputs still there.
  * @throws LmqError what `planSites` and `checkStatistics` throw; `calibration/short` when a method needs calibration and there is none;
  * `argument/value` for NaN or infinite weights; `signal.reason` on abort
@@ -60,11 +68,11 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
   const done = createPhase('quantize', planned.length, 'linears', opts);
   done(finished);
 
-  const quantize: QuantizeSites = async (result, block, sites, statisticsOf) => {
+  const quantize: QuantizeSites = async (result, home, sites, statisticsOf) => {
     for (const { site, stage } of sites) {
-      const { linear } = block.linears.get(site.name)!;
+      const { linear } = home.linears.get(site.name)!;
       const { linear: quantized, report } = await quantizeLinear(site, linear, statisticsOf(site.input), stage, { backend, signal });
-      block.setLinear(site.name, quantized);
+      home.setLinear?.(site.name, quantized);
       result.weights.set(site.tensor, quantized.weight);
       result.layers.push(report);
       done(++finished, site.name);
@@ -77,14 +85,16 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
   }
   for (const layer of new Set(planned.map((p) => p.site.layer))) {
     if (layer < first) continue;
-    const block = await loadBlock(checkpoint, architecture, layer, backend);
+    const block = layer < architecture.layers ? await loadBlock(checkpoint, architecture, layer, backend) : undefined;
     try {
       const result: BlockResult = { layer, weights: new Map(), layers: [] };
       const sites = planned.filter((p) => p.site.layer === layer);
-      await quantize(result, block, sites, (input) => (calibrates ? statistics?.of(input) : undefined));
+      await quantize(result, block ?? (await headHome(checkpoint, architecture)), sites, (input) =>
+        calibrates ? statistics?.of(input) : undefined,
+      );
       yield result;
     } finally {
-      block.dispose();
+      block?.dispose();
     }
   }
 }

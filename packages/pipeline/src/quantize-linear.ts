@@ -19,11 +19,13 @@ export interface InputStatistics {
   hessian: { readonly tokens: number; read(): Promise<Matrix> };
   /** For GPTAQ; of the same tokens. */
   crossTerm?: { read(): Promise<Matrix> };
+  /** For an expert that too few tokens reached, how many did: the sums are over all tokens. */
+  reached?: number;
 }
 
 /**
- * Quantizes `linear`; `statistics` are those of its inputs, when there was calibration. A linear that no calibration token reached (a
- * starved expert) is rounded to nearest, and its report says so.
+ * Quantizes `linear`; `statistics` are those of its inputs, when there was calibration. A linear that no calibration token reached (an
+ * expert, when `minTokens` is 0) is rounded to nearest, and its report says so.
  */
 export async function quantizeLinear(
   { name }: Pick<Site, 'name'>,
@@ -36,7 +38,7 @@ export async function quantizeLinear(
   const affine: AffineOpts = { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
   const [rows, cols] = linear.weight.shape;
   const seen = statistics && statistics.hessian.tokens > 0 ? statistics.hessian : undefined;
-  const common = { name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: seen.tokens }) };
+  const common = { name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: statistics?.reached ?? seen.tokens }) };
 
   if (stage.method === 'rtn' || !seen) {
     const { linear: out, report } = rtnLinear(linear, seen ? { hessian: await seen.read() } : {}, affine);
@@ -53,6 +55,8 @@ export async function quantizeLinear(
     };
   }
 
+  const fallbacks: string[] = [];
+  if (statistics?.reached !== undefined) fallbacks.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
   const { actOrder, groupAware, staticGroups, dampPercent, dampIncrement, blockSize, foem } = stage;
   const crossTerm = isAsymmetric(stage) ? await statistics!.crossTerm!.read() : undefined;
   const share = (option: boolean | number) => (typeof option === 'number' ? option : undefined); // the method has the default
@@ -73,6 +77,7 @@ export async function quantizeLinear(
       signal,
     },
   );
+  if (report.fallback) fallbacks.push('the Hessian could not be factored with any damping: rounded to nearest');
   return {
     linear: out,
     report: {
@@ -85,7 +90,7 @@ export async function quantizeLinear(
       dampPercent: report.dampPercent,
       ...(report.diagonalFloor > 0 && { diagonalFloor: report.diagonalFloor }),
       deadColumns: report.deadColumns,
-      ...(report.fallback && { fallback: 'the Hessian could not be factored with any damping: rounded to nearest' }),
+      ...(fallbacks.length && { fallback: fallbacks.join('; ') }),
       seconds: report.seconds,
     },
   };

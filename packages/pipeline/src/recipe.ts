@@ -3,9 +3,10 @@
  * @module
  */
 import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
-import type { CalibrationSpec, ExportName, Override, Recipe, Stage } from './api.js';
+import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 
 export const METHODS = ['rtn', 'gptq'] as const;
+export const INCLUDES = ['lm_head'] as const;
 export const EXPORTS = ['lmq', 'gguf:f32', 'gguf:f16', 'gguf:q8_0', 'gguf:q4_0'] as const;
 
 /** Defaults of a stage, by the papers' reference code. */
@@ -27,6 +28,7 @@ export const STAGE_DEFAULTS: Stage = {
   blockSize: 128,
   gptaq: false,
   foem: false,
+  minTokens: undefined,
 };
 
 const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
@@ -37,7 +39,7 @@ const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
  */
 export function parseRecipe(input: unknown): Recipe {
   const top = record(input, 'recipe');
-  known(top, ['stages', 'overrides', 'calibration', 'export'], 'recipe');
+  known(top, ['stages', 'include', 'overrides', 'calibration', 'export'], 'recipe');
   const stages = list(top.stages ?? [], 'stages').map((s, i) => parseStage(s, `stages[${i}]`));
   if (stages.length > 1) {
     throw new LmqError('argument/option', 'only one stage is supported', {
@@ -46,6 +48,7 @@ export function parseRecipe(input: unknown): Recipe {
       found: stages.length,
     });
   }
+  const include = list(top.include ?? [], 'include').map((n) => checkOneOf<IncludeName>(String(n), 'include', INCLUDES, 'recipe'));
   const overrides = list(top.overrides ?? [], 'overrides').map((o, i) => parseOverride(o, `overrides[${i}]`));
   const calibration = record(top.calibration ?? {}, 'calibration');
   known(calibration, ['samples', 'seqLen', 'seed'], 'calibration');
@@ -54,7 +57,7 @@ export function parseRecipe(input: unknown): Recipe {
   if (spec.seqLen !== undefined) checkInteger(spec.seqLen, 'calibration.seqLen', 2, 1e6, 'recipe');
   checkInteger(spec.seed, 'calibration.seed', 0, 2 ** 32 - 1, 'recipe');
   const target = checkOneOf<ExportName>(String(top.export ?? 'lmq'), 'export', EXPORTS, 'recipe');
-  return { stages, overrides, calibration: spec, export: target };
+  return { stages, ...(include.length && { include: [...new Set(include)] }), overrides, calibration: spec, export: target };
 }
 
 /** The options of one linear: the stage with every matching override applied, or null where it is skipped. */
@@ -123,8 +126,9 @@ function parseOverride(input: unknown, where: string): Override {
     });
   }
   if (fields.skip !== undefined) boolean(fields.skip, `${where}.skip`);
-  if (fields.trueSequential !== undefined) {
-    throw new LmqError('argument/option', `${where}.trueSequential is an option of a whole stage`, {
+  const whole = ['trueSequential', 'minTokens'].find((name) => fields[name] !== undefined);
+  if (whole) {
+    throw new LmqError('argument/option', `${where}.${whole} is an option of a whole stage`, {
       op: 'recipe',
       hint: 'Move it to the stage.',
     });
@@ -138,6 +142,7 @@ function checkOptions(f: Fields, where: string): void {
   if (f.method !== undefined) checkOneOf(String(f.method), `${where}.method`, METHODS, 'recipe');
   if (f.bits !== undefined) checkInteger(f.bits as number, `${where}.bits`, 1, 8, 'recipe');
   if (f.groupSize !== undefined && f.groupSize !== -1) checkInteger(f.groupSize as number, `${where}.groupSize`, 1, 2 ** 20, 'recipe');
+  if (f.minTokens !== undefined) checkInteger(f.minTokens as number, `${where}.minTokens`, 0, Number.MAX_SAFE_INTEGER, 'recipe');
   if (f.blockSize !== undefined) checkInteger(f.blockSize as number, `${where}.blockSize`, 1, 2 ** 20, 'recipe');
   if (f.scaleFormat !== undefined) checkOneOf(String(f.scaleFormat), `${where}.scaleFormat`, ['fp32', 'fp16', 'bf16'], 'recipe');
   for (const name of ['symmetric', 'referenceCompat', 'actOrder', 'groupAware', 'trueSequential']) {

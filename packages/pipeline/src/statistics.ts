@@ -3,7 +3,7 @@
  *
  * A safetensors file. One tensor an input, named as `Site.input`: Σ Xᵀ X, float32 [width, width]. Metadata, all strings: `lmq.statistics`
  * (the version of this format), `lmq.model`, `lmq.architecture`, `lmq.calibration`, `lmq.arithmetic` (where the sums come from), and for
- * each input `<input>.tokens` and `<input>.sequences`. The file is somebody else's: read strictly, and sums are looked at before use.
+ * each input `<input>.tokens` and `<input>.sequences`, and for those of starved experts `<input>.reached`. The file is somebody else's: read strictly, and sums are looked at before use.
  * @module
  */
 import { type ByteSource, openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
@@ -34,6 +34,8 @@ export interface SavedInput {
   width: number;
   tokens: number;
   sequences: number;
+  /** Of a starved expert: tokens that reached it, while the sum is over all tokens. */
+  reached?: number;
   /** Σ Xᵀ X, [width, width] float32 little-endian. */
   bytes(): Promise<Uint8Array>;
 }
@@ -43,14 +45,14 @@ export interface Statistics {
   /** Name of the file. */
   readonly file: string;
   readonly origin: StatisticsOrigin;
-  readonly inputs: ReadonlyMap<string, { width: number; tokens: number; sequences: number }>;
+  readonly inputs: ReadonlyMap<string, Omit<SavedInput, 'input' | 'bytes'>>;
   /** What was collected of an input; undefined when there is none of that name. `read` throws `file/format` for what no sum can be. */
   of(input: string): InputStatistics | undefined;
   close(): Promise<void>;
 }
 
 /** A running Hessian as an input to be saved. */
-export function savedInput(input: string, { width, tokens, sequences, sum, backend }: Hessian): SavedInput {
+export function savedInput(input: string, { width, tokens, sequences, sum, backend }: Hessian, reached?: number): SavedInput {
   const bytes = async () => {
     const s = backend.scope();
     try {
@@ -60,7 +62,7 @@ export function savedInput(input: string, { width, tokens, sequences, sum, backe
       s.dispose();
     }
   };
-  return { input, width, tokens, sequences, bytes };
+  return { input, width, tokens, sequences, ...(reached !== undefined && { reached }), bytes };
 }
 
 /** What to hand to `writeSafetensors`. */
@@ -70,9 +72,10 @@ export function toStatistics(
 ): { tensors: TensorToWrite[]; metadata: Record<string, string> } {
   const metadata: Record<string, string> = { 'lmq.statistics': VERSION };
   for (const [key, value] of Object.entries(origin)) metadata[`lmq.${key}`] = value;
-  for (const { input, tokens, sequences } of inputs) {
+  for (const { input, tokens, sequences, reached } of inputs) {
     metadata[`${input}.tokens`] = String(tokens);
     metadata[`${input}.sequences`] = String(sequences);
+    if (reached !== undefined) metadata[`${input}.reached`] = String(reached);
   }
   const tensors = inputs.map(({ input, width, bytes }) => ({ name: input, shape: [width, width], dtype: 'F32', bytes }));
   return { tensors, metadata };
@@ -104,7 +107,7 @@ export async function openStatistics(source: ByteSource): Promise<Statistics> {
     calibration: text('lmq.calibration'),
     arithmetic: text('lmq.arithmetic'),
   };
-  const inputs = new Map<string, { width: number; tokens: number; sequences: number }>();
+  const inputs = new Map<string, Omit<SavedInput, 'input' | 'bytes'>>();
   for (const { name, shape } of saved.tensors.values()) {
     const [width = 0, other] = shape;
     if (saved.dtype(name) !== 'F32' || shape.length !== 2 || width !== other || width === 0) {
@@ -115,7 +118,11 @@ export async function openStatistics(source: ByteSource): Promise<Statistics> {
     if (sequences > tokens || (tokens > 0 && sequences === 0)) {
       bad('the counts contradict each other', { tensor: name, found: `${tokens} tokens in ${sequences} sequences` });
     }
-    inputs.set(name, { width, tokens, sequences });
+    const reached = saved.metadata.has(`${name}.reached`) ? count(`${name}.reached`) : undefined;
+    if (reached !== undefined && reached > tokens) {
+      bad('the counts contradict each other', { tensor: name, found: `${reached} of ${tokens} tokens reached it` });
+    }
+    inputs.set(name, { width, tokens, sequences, ...(reached !== undefined && { reached }) });
   }
   return {
     file,
@@ -130,7 +137,7 @@ export async function openStatistics(source: ByteSource): Promise<Statistics> {
         if (wrong) bad('this is no sum of squares', { tensor: input, found: wrong });
         return scaleSum(sum, own.sequences);
       };
-      return { hessian: { tokens: own.tokens, read } };
+      return { hessian: { tokens: own.tokens, read }, ...(own.reached !== undefined && { reached: own.reached }) };
     },
     close: () => saved.close(),
   };
@@ -165,6 +172,13 @@ export function checkStatistics(statistics: Statistics, planned: readonly Planne
         op: 'quantize',
         file,
         hint: `${live} calibrates on weights that are already quantized; saved statistics are of the original model. Calibrate on text instead.`,
+      });
+    }
+    if (stage.method === 'gptq' && stage.minTokens !== undefined) {
+      throw new LmqError('argument/option', 'minTokens and saved statistics exclude each other', {
+        op: 'quantize',
+        file,
+        hint: 'Which experts take all tokens was decided when the statistics were collected: give it to lmq calibrate.',
       });
     }
     const own = inputs.get(site.input);

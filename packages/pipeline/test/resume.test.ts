@@ -29,22 +29,26 @@ const { parseRecipe } = await import(root + 'pipeline/dist/index.js');
 const { wasmBackend } = await import(root + 'kernels-wasm/dist/index.js');
 const { readFileSync } = await import('node:fs');
 const calibration = JSON.parse(readFileSync(root + 'nano/data/calibration.json', 'utf8')).slice(0, 4);
-const model = await openModel('lmq-nano');
+const { model: name, recipe } = JSON.parse(work);
+const model = await openModel(name);
 const opts = { backend: await wasmBackend(), output, calibration };
 process.stdout.write('started');
-const { resumedBlocks } = await (work === 'calibrate'
-  ? calibrateModel(model, opts)
-  : quantizeModel(model, { ...opts, recipe: parseRecipe({ stages: [JSON.parse(work)] }) }));
+const { resumedBlocks } = await (recipe
+  ? quantizeModel(model, { ...opts, recipe: parseRecipe(recipe) })
+  : calibrateModel(model, opts));
 process.stdout.write(' done ' + resumedBlocks);
 `,
 );
 const packages = fileURLToPath(new URL('../../', import.meta.url));
 
+const STAGE = { method: 'gptq', bits: 3, groupSize: 64 };
+
 /** What the script is told to do. */
 const WORKS = {
-  'true-sequential GPTQ': JSON.stringify({ method: 'gptq', bits: 3, groupSize: 64, trueSequential: true }),
-  GPTAQ: JSON.stringify({ method: 'gptq', bits: 3, groupSize: 64, gptaq: true }),
-  calibrate: 'calibrate',
+  'true-sequential GPTQ': { model: 'lmq-nano', recipe: { stages: [{ ...STAGE, trueSequential: true }] } },
+  GPTAQ: { model: 'lmq-nano', recipe: { stages: [{ ...STAGE, gptaq: true }] } },
+  'GPTQ of experts and the head': { model: 'lmq-nano-moe', recipe: { stages: [STAGE], include: ['lm_head'] } },
+  calibrate: { model: 'lmq-nano' },
 };
 
 /** Runs the script; kills it without warning after \`killAfter\` ms, when given. */
@@ -83,7 +87,8 @@ function hashes(output: string): Record<string, string> {
 
 describe('kill and resume', () => {
   const title = `${ROUNDS} rounds at random moments give the bytes of an undisturbed run`;
-  it.each(Object.entries(WORKS))(`%s: ${title}`, { timeout: 60_000 + ROUNDS * 20_000 }, async (name, work) => {
+  it.each(Object.entries(WORKS))(`%s: ${title}`, { timeout: 60_000 + ROUNDS * 20_000 }, async (name, what) => {
+    const work = JSON.stringify(what);
     const at = (file: string) => join(dir, `${file}.safetensors`);
     const { ms } = await run(work, at('undisturbed'));
     const wanted = hashes(at('undisturbed'));

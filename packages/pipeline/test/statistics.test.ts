@@ -117,7 +117,7 @@ describe('mixture of experts', () => {
     const output = join(dir, 'moe.safetensors');
     const report = await calibrateModel(moe, { backend: nano.backend, calibration: few, output });
     const { layers, moe: experts } = moe.architecture;
-    expect(report.inputs).toBe(layers * (2 + 2 * experts!.experts));
+    expect(report.inputs).toBe(layers * (2 + 2 * experts!.experts) + 1); // the head's
     const statistics = await openStatisticsFile(output, moe);
     const tokens = Array.from({ length: experts!.experts }, (_, e) => statistics.inputs.get(`layers.0.experts.${e}.mlp`)!.tokens);
     expect(tokens.reduce((a, b) => a + b, 0)).toBe(3 * 512 * experts!.topK);
@@ -210,6 +210,13 @@ describe('refused by name', () => {
         m['layers.1.o.sequences'] = '0';
       },
       /file\/format.*contradict.*layers\.1\.o/,
+    ],
+    [
+      'more reached than there are',
+      (_, m) => {
+        m['layers.1.o.reached'] = '99999';
+      },
+      /file\/format.*contradict.*layers\.1\.o.*99999 of/,
     ],
     [
       'a matrix that is not square',

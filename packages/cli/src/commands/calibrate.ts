@@ -5,11 +5,11 @@
 import { calibrateModel, openModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
 import { calibrationWindows } from '../calibration.js';
-import { addBackend, addCalibrationOptions, type BackendFlags, makeBackend, recipeOf, type StageFlags } from '../options.js';
+import { addBackend, addCalibrationOptions, type BackendFlags, integer, makeBackend, recipeOf, type StageFlags } from '../options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds } from '../terminal.js';
 
-interface Flags extends BackendFlags, Pick<StageFlags, 'samples' | 'seqLen' | 'seed'> {
+interface Flags extends BackendFlags, Pick<StageFlags, 'samples' | 'seqLen' | 'seed' | 'minTokens'> {
   output: string;
   calibration?: string;
   force?: boolean;
@@ -22,6 +22,7 @@ export function addCalibrate(lmq: Command, cli: Context): void {
     .command('calibrate <model>')
     .description('save the statistics of the original model’s linear inputs, for quantize and compare --statistics')
     .requiredOption('-o, --output <file>', 'safetensors file to write')
+    .option('--min-tokens <n>', 'experts that fewer tokens reach take all (default: 0.5 % of an even share; 0: never)', integer)
     .option('--force', 'replace an existing output')
     .option('--restart', 'throw away what an interrupted run has left, instead of going on from it');
   addCalibrationOptions(command);
@@ -33,6 +34,7 @@ export function addCalibrate(lmq: Command, cli: Context): void {
       const report = await calibrateModel(model, {
         backend: await makeBackend(flags, cli),
         calibration: await calibrationWindows(model, spec, flags.calibration),
+        minTokens: flags.minTokens,
         output: flags.output,
         force: flags.force,
         restart: flags.restart,
@@ -44,6 +46,7 @@ export function addCalibrate(lmq: Command, cli: Context): void {
       const { user, system } = process.cpuUsage();
       const result = { ...report, cpuSeconds: (user + system) / 1e6, peakRss: process.resourceUsage().maxRSS * 1024 };
       if (terminal.json) return terminal.result(result);
+      if (report.starved.length) terminal.say(`too few tokens reached ${report.starved.join(', ')}: their sums are over all tokens`);
       if (report.unreached.length) terminal.say(`no token reached ${report.unreached.join(', ')}`);
       terminal.out(
         `${report.output}: ${formatBytes(report.bytes)} · ${report.inputs} inputs · ${report.tokens} tokens · ${formatSeconds(report.seconds)} · peak memory ${formatBytes(result.peakRss)}\n`,

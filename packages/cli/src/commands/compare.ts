@@ -57,6 +57,7 @@ export function addCompare(lmq: Command, cli: Context): void {
     .option('--context <n>', `tokens per window (default: ${DEFAULT_CONTEXT}, or the context if smaller)`, integer)
     .option('--windows <n>', 'only the first n windows', integer)
     .option('--override <name:option=value,…>', 'other options for matching linears; may be repeated', collect)
+    .option('--include <name>', 'lm_head: quantize the output head too; may be repeated', collect)
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect);
   addStageOptions(command);
   addCalibrationOptions(command);

@@ -5,7 +5,7 @@
  */
 import { writeSafetensors } from '@lmq/checkpoints';
 import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
-import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { type Backend, checkInteger, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { calibrateBlocks } from '../calibrate-blocks.js';
 import {
   describeArchitecture,
@@ -28,6 +28,8 @@ export interface CalibrateModelOpts extends LongCallOpts {
   output: string;
   /** Token windows to calibrate on. */
   calibration: ArrayLike<number>[];
+  /** As `Stage.minTokens`: experts that fewer tokens reach take all tokens. */
+  minTokens?: number;
   /** Replace an existing output. Default false. */
   force?: boolean;
   /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
@@ -47,7 +49,9 @@ export interface CalibrateModelReport {
   seconds: number;
   /** Blocks taken over from an interrupted run. */
   resumedBlocks: number;
-  /** Inputs that no token reached: experts that the text did not need. */
+  /** Inputs of experts that too few tokens reached: their sums are over all tokens. */
+  starved: string[];
+  /** Inputs that no token reached and that have no sums: such experts when `minTokens` is 0. */
   unreached: string[];
 }
 
@@ -59,7 +63,8 @@ type InputFacts = Omit<SavedInput, 'bytes'>;
  */
 export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts): Promise<CalibrateModelReport> {
   const start = Date.now();
-  const { backend, calibration, signal, restart, force = false } = opts;
+  const { backend, calibration, minTokens, signal, restart, force = false } = opts;
+  if (minTokens !== undefined) checkInteger(minTokens, 'minTokens', 0, Number.MAX_SAFE_INTEGER, 'calibrate');
   const { checkpoint, architecture } = model;
   const output = await checkOutput(opts.output, 'file', force, 'calibrate');
   const origin: StatisticsOrigin = {
@@ -68,13 +73,18 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
     calibration: windowsDigest(calibration),
     arithmetic: backend.variant,
   };
-  const fingerprint = { ...(await fingerprintOf(model, backend.variant)), work: 'calibrate', 'calibration text': origin.calibration };
+  const fingerprint = {
+    ...(await fingerprintOf(model, backend.variant)),
+    work: 'calibrate',
+    'calibration text': origin.calibration,
+    ...(minTokens !== undefined && { minTokens: String(minTokens) }),
+  };
   return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<InputFacts[]>) => {
     const resumedBlocks = work.finished.length;
     const sizes = calibration.map((w) => w.length * architecture.hidden);
     const resume = await resumePoint(work, sizes);
     for await (const block of calibrateBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume })) {
-      const saved = [...block.hessians].map(([input, h]) => savedInput(input, h));
+      const saved = [...block.hessians].map(([input, h]) => savedInput(input, h, block.reached.get(input)));
       await work.commit(
         block.layer,
         toStatistics(origin, saved).tensors,
@@ -93,6 +103,7 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
       bytes,
       seconds: (Date.now() - start) / 1000,
       resumedBlocks,
+      starved: all.flatMap((i) => (i.reached === undefined ? [] : i.input)),
       unreached: all.flatMap((i) => (i.tokens ? [] : i.input)),
     };
   });

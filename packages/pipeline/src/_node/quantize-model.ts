@@ -98,7 +98,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
-    recipe: JSON.stringify({ stages: recipe.stages, overrides: recipe.overrides }),
+    recipe: JSON.stringify({ stages: recipe.stages, include: recipe.include, overrides: recipe.overrides }),
     ...(statistics
       ? { statistics: JSON.stringify([statistics.origin, await fileState(statistics.file)]) }
       : { 'calibration text': windowsDigest(calibration) }),

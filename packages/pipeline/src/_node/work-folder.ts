@@ -4,7 +4,7 @@
  *
  *     .<output>.lmq-work/
  *       fingerprint.json          what decides the result
- *       block-<i>.safetensors     tensors of block i: its quantized weights, or its statistics
+ *       block-<i>.safetensors     tensors of block i: its quantized weights, or its statistics; the head is one more
  *       block-<i>.json            facts about them; written last: block i is finished
  *       inputs-<i>.f32            activations before block i; only those of the next block
  *       float-<i>.f32             the same in the float model, for GPTAQ

@@ -1,0 +1,19 @@
+/**
+ * What is summed up of the inputs of linears while windows run.
+ * @module
+ */
+import type { CrossTerm, Hessian } from '@lmq/quant-core';
+
+/** Of one input. */
+export interface Sums {
+  hessian: Hessian;
+  crossTerm?: CrossTerm;
+  /** Tokens that reached a starved expert, whose sums are over all tokens instead. */
+  reached?: number;
+}
+
+/** Frees the sums of several inputs, some of which may share theirs. */
+export function disposeSums(sums: Iterable<Sums>): void {
+  const each = new Set([...sums].flatMap(({ hessian, crossTerm }) => (crossTerm ? [hessian, crossTerm] : [hessian])));
+  for (const sum of each) sum.dispose();
+}
