@@ -49,6 +49,6 @@ export function nonFinite(tensor: string, file: string, count: number, op: strin
     op,
     file,
     tensor,
-    hint: 'The file is damaged, or its training diverged. Download it again, use another checkpoint, or let zeros stand for them.',
+    hint: "The file is damaged, or its training diverged. Download it again, use another checkpoint, or let zeros stand for them: guardNonFinite(checkpoint, 'zero'), on the command line --non-finite zero.",
   });
 }

@@ -109,7 +109,7 @@ const CALL_ELEMENTS = 2 ** 20;
 const SHARED_ELEMENTS = 2 ** 15;
 
 /** Elements of a call, for work of so many in all. Several calls a thread, because threads are not equally fast on a busy machine. */
-export function callElements({ count }: Core, all: number): number {
+function callElements({ count }: Core, all: number): number {
   return count === 1 ? CALL_ELEMENTS : Math.min(CALL_ELEMENTS, Math.max(SHARED_ELEMENTS, all / (4 * count)));
 }
 

@@ -8,7 +8,7 @@
 import { decodeRows } from '@lmq/formats';
 import type { CompressedTensor } from '@lmq/tensor';
 import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core.js';
-import { type DecodeB, type Operand, type Panels, panelOffset, product } from './gemm.js';
+import { blockDepth, type DecodeB, type Operand, type Panels, panelOffset, product } from './gemm.js';
 import { addMins, hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
 import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight } from './load.js';
 import type { WasmExports } from './module.js';
@@ -113,7 +113,8 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
 /** Few rows of x, dense weights as loaded; what has no kernel for that is decoded by rows first. */
 function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | PanelWeight | AffineWeight): void {
   if (form.kind === 'panels') {
-    const { depth, rows, data } = form;
+    const { rows, data } = form;
+    const depth = blockDepth(w.in);
     inParts(
       core,
       w.out,
@@ -200,7 +201,8 @@ export function embedding(core: Core, out: WasmMat, w: PackedWeight, ids: Int32A
     const to = at + i * step(out);
     if (w.form.kind === 'foreign') decodeRows(w.form.weight, id, id + 1, data.subarray(to / 4, to / 4 + w.in));
     else if (w.form.kind === 'panels') {
-      const { rows, depth } = w.form;
+      const { rows } = w.form;
+      const depth = blockDepth(w.in);
       for (let k = 0; k < w.in; k += depth) {
         const kc = Math.min(depth, w.in - k);
         const from = (w.form.data.address + panelOffset(rows, id - (id % 8), k, kc)) / 4 + (id % 8);

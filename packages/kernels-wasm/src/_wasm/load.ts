@@ -36,8 +36,6 @@ export interface PanelWeight {
   data: Block;
   /** Rows of the weight, rounded up to whole panels. */
   rows: number;
-  /** Columns in a block. */
-  depth: number;
 }
 
 export interface AffineWeight {
@@ -176,7 +174,7 @@ function packPanels(core: Core, source: Float32Array, rows: number, cols: number
       }
     }
   });
-  return { kind: 'panels', data, rows: padded, depth };
+  return { kind: 'panels', data, rows: padded };
 }
 
 function packDense({ format, data, shape }: Dense, put: Put): DenseWeight {
