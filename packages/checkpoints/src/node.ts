@@ -3,6 +3,6 @@
  * @module
  */
 export { createFolder, type FolderWriter, type WriteFileOpts, writeFileAtomic } from './_node/atomic.js';
-export { openCheckpoint, readFolderText } from './_node/open.js';
+export { folderSource, openCheckpoint, readFolderText } from './_node/open.js';
 export { type WriteShardsOpts, type WrittenShards, writeShards } from './_node/shards.js';
 export { fileSource } from './_node/source.js';

@@ -71,7 +71,7 @@ describe('bad input', () => {
     const model = nanoCopy(dir, 'pipe');
     rmSync(join(model, 'config.json'));
     execFileSync('mkfifo', [join(model, 'config.json')]);
-    await expectFailure(quantize(model), 1, 'file/io', ['config.json', 'not a regular file']);
+    await expectFailure(quantize(model), 3, 'file/format', ['config.json', 'not a regular file']);
   });
 
   it('unknown architecture', async () => {
