@@ -9,6 +9,7 @@ import { writeFileAtomic } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts, printable } from '@lmq/tensor';
 import type { ExportName } from '../api.js';
+import { isDense } from '../plan.js';
 import { optional, readConfig, readTokenizerJson } from './text-files.js';
 
 export interface ExportGgufOpts extends LongCallOpts {
@@ -114,8 +115,7 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
 /** Quantized linears take the file's block type, other matrices the file's float type (F16 beside block types). */
 function typeOf(format: string, fileType: FileType): FileType {
   if (fileType === 'F32') return 'F32';
-  const dense = format === 'fp32' || format === 'fp16' || format === 'bf16';
-  return dense ? 'F16' : fileType;
+  return isDense({ format }) ? 'F16' : fileType;
 }
 
 function encode(t: CompressedTensor, type: FileType, name: string): Uint8Array {
