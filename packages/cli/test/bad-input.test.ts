@@ -109,12 +109,15 @@ describe('bad input', () => {
     expect(await zero('quantize', '-o', join(out, 'result'), '--method', 'rtn')).toMatchObject({ nonFinite });
     const evaluated = await zero('eval', '--windows', '1', '--text', validation);
     expect(evaluated).toMatchObject({ nonFinite, perplexity: expect.any(Number) });
+    expect(await zero('calibrate', '-o', join(out, 'statistics'), '--samples', '2')).toMatchObject({ nonFinite });
     expect(await zero('generate', '--prompt', 'It was', '-n', '2')).toMatchObject({ nonFinite });
     const rows = await zero('compare', '--methods', 'rtn', '--windows', '1', '--text', validation);
     expect(rows).toMatchObject([{ nonFinite, perplexity: evaluated.perplexity }, { method: 'rtn' }]);
     const text = ['--windows', '1', '--text', validation];
     rmSync(join(out, 'result'), { recursive: true });
+    rmSync(join(out, 'statistics'));
     const refused = [
+      ['calibrate', model, '-o', join(out, 'statistics')],
       ['eval', model, ...text],
       ['generate', model, '--prompt', 'It was'],
       ['compare', model, '--methods', 'rtn', ...text],

@@ -43,7 +43,6 @@ export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Pr
     let bytes = 0;
     const described = createPhase('describe', checkpoint.tensors.size, 'tensors', opts);
     for (const [name, info] of checkpoint.tensors) {
-      opts.signal?.throwIfAborted();
       // Read once for the description; the data is read again when its turn to be written comes, so that memory holds one tensor.
       const { entry, tensors: fields } = toLmqTensors(name, await checkpoint.read(name), info.shape);
       entries.push([name, entry]);
