@@ -294,6 +294,31 @@ describe('openCheckpoint', () => {
   });
 });
 
+describe('beforeRename', () => {
+  it('sees what is complete, under another name; its error leaves everything as it was', async () => {
+    await fs.writeFile(at('f'), 'old');
+    const seen: unknown[] = [];
+    const beforeRename = async (temporary: string) => seen.push(await fs.readFile(temporary, 'utf8'), await fs.readFile(at('f'), 'utf8'));
+    await writeFileAtomic(at('f'), (sink) => sink.write(text('new')), { force: true, beforeRename });
+    expect(seen).toEqual(['new', 'old']);
+    expect(await fs.readFile(at('f'), 'utf8')).toBe('new');
+    const fails = async () => Promise.reject(new Error('no'));
+    await expect(writeFileAtomic(at('f'), async () => {}, { force: true, beforeRename: fails })).rejects.toThrow('no');
+    expect(await fs.readdir(dir)).toEqual(['f']);
+
+    const place = async (beforeRename: (temporary: string) => Promise<unknown>) => {
+      const folder = await createFolder(at('m'), { force: true, beforeRename });
+      await fs.writeFile(join(folder.dir, 'config.json'), String(seen.length));
+      await folder.commit().finally(() => folder.abort());
+    };
+    await place(async (temporary) => seen.push(await fs.readdir(temporary), await fs.readdir(dir)));
+    expect(seen.slice(2)).toEqual([['config.json'], ['f', expect.stringMatching(/^m\.partial-/)]]);
+    await expect(place(fails)).rejects.toThrow('no');
+    expect((await fs.readdir(dir)).sort()).toEqual(['f', 'm']);
+    expect(await fs.readFile(at('m', 'config.json'), 'utf8')).toBe('2');
+  });
+});
+
 describe('folderSource', () => {
   it('opens regular files of the folder, and what leads into the cache that it is a snapshot of', async () => {
     await fs.mkdir(at('blobs'));

@@ -98,7 +98,8 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
     const all = work.finished.flatMap(({ file, facts }) => facts.map((f) => ({ ...f, bytes: () => file.readBytes(f.input) })));
     const { tensors, metadata } = toStatistics(origin, all);
     let bytes = 0;
-    await writeFileAtomic(output, async (sink) => (bytes = await writeSafetensors(sink, tensors, metadata)), { force, signal });
+    const place = { force, signal, beforeRename: work.placing };
+    await writeFileAtomic(output, async (sink) => (bytes = await writeSafetensors(sink, tensors, metadata)), place);
     return {
       output: opts.output,
       variant: backend.variant,

@@ -5,17 +5,16 @@
  */
 import { join } from 'node:path';
 import { type Checkpoint, type GgufEntry, ggufLlama, ggufNeedsF32, permutedRows, writeGguf } from '@lmq/checkpoints';
-import { writeFileAtomic } from '@lmq/checkpoints/node';
+import { type PlaceOpts, writeFileAtomic } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts, printable } from '@lmq/tensor';
 import type { ExportName } from '../api.js';
 import { isDense } from '../plan.js';
 import { optional, readConfig, readTokenizerJson } from './text-files.js';
 
-export interface ExportGgufOpts extends LongCallOpts {
+export interface ExportGgufOpts extends LongCallOpts, PlaceOpts {
   folder: string;
   output: string;
-  force?: boolean;
   target: Exclude<ExportName, 'lmq'>;
   /** Model name for `general.name`. */
   name: string;
@@ -108,7 +107,7 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
       return parts.length === 1 ? parts[0]! : concat(parts);
     },
   }));
-  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), { force: opts.force, signal: opts.signal });
+  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), opts);
   return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), notes };
 }
 

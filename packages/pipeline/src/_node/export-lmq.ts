@@ -14,15 +14,14 @@ import {
   type TensorToWrite,
   toLmqTensors,
 } from '@lmq/checkpoints';
-import { createFolder, folderSource, writeFileAtomic, writeShards } from '@lmq/checkpoints/node';
+import { createFolder, folderSource, type PlaceOpts, writeFileAtomic, writeShards } from '@lmq/checkpoints/node';
 import { createPhase, isLmqError, type LongCallOpts, printable } from '@lmq/tensor';
 import type { LayerReport, Recipe } from '../api.js';
 
-export interface ExportLmqOpts extends LongCallOpts {
+export interface ExportLmqOpts extends LongCallOpts, PlaceOpts {
   /** Source folder, for the files that travel along. */
   folder: string;
   output: string;
-  force?: boolean;
   recipe: Recipe;
   layers: LayerReport[];
 }
@@ -36,7 +35,7 @@ const CHUNK = 2 ** 24;
 
 /** Writes the folder; it appears under its name only when it is whole. */
 export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Promise<{ bytes: number; notes: string[] }> {
-  const folder = await createFolder(opts.output, { force: opts.force });
+  const folder = await createFolder(opts.output, opts);
   try {
     const tensors: TensorToWrite[] = [];
     const entries: [string, LmqEntry][] = [];

@@ -102,7 +102,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       checkpoint,
       work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
     );
-    const shared = { ...opts, folder, output };
+    const shared = { ...opts, folder, output, beforeRename: work.placing };
     const { bytes, notes } =
       recipe.export === 'lmq'
         ? await exportLmq(result, { ...shared, layers })
