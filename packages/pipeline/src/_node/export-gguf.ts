@@ -98,13 +98,18 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
     shape,
     dtype: type,
     bytes: async () => {
-      const parts: Uint8Array[] = [];
+      let stack: Uint8Array | undefined;
+      let at = 0;
       for (const source of sources) {
         const t = await checkpoint.read(source);
-        parts.push(encode(permuteHeads ? selectRows(t, permutedRows(t.shape[0], permuteHeads)) : t, type, source));
+        const part = encode(permuteHeads ? selectRows(t, permutedRows(t.shape[0], permuteHeads)) : t, type, source);
         done(++written, source);
+        if (sources.length === 1) return part;
+        stack ??= new Uint8Array(ggufBytesOf({ shape, type }));
+        stack.set(part, at);
+        at += part.length;
       }
-      return parts.length === 1 ? parts[0]! : concat(parts);
+      return stack!;
     },
   }));
   await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), opts);
@@ -151,14 +156,4 @@ function toHalf(data: Float32Array, name: string): Uint16Array {
 
 function bytesOf(data: { buffer: ArrayBufferLike; byteOffset: number; byteLength: number }): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-}
-
-function concat(parts: Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const p of parts) {
-    out.set(p, at);
-    at += p.length;
-  }
-  return out;
 }
