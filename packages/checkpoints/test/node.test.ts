@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -9,7 +9,16 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { SafetensorsFile, TensorToWrite } from '../src/api.js';
 import { writeGguf } from '../src/gguf-write.js';
 import { lmqManifest, toLmqTensors } from '../src/lmq-write.js';
-import { createFolder, fileSource, folderSource, openCheckpoint, readFolderText, writeFileAtomic, writeShards } from '../src/node.js';
+import {
+  createFolder,
+  fileSource,
+  folderSource,
+  openCheckpoint,
+  readFolderText,
+  removePartials,
+  writeFileAtomic,
+  writeShards,
+} from '../src/node.js';
 import { expectFailure, failure } from './_files.js';
 
 let dir = '';
@@ -316,6 +325,24 @@ describe('beforeRename', () => {
     await expect(place(fails)).rejects.toThrow('no');
     expect((await fs.readdir(dir)).sort()).toEqual(['f', 'm']);
     expect(await fs.readFile(at('m', 'config.json'), 'utf8')).toBe('2');
+  });
+});
+
+describe('removePartials', () => {
+  it('removes what killed processes left of this output, and nothing else', async () => {
+    const { pid } = spawnSync(process.execPath, ['--version']); // gone by now
+    await fs.mkdir(at(`m.partial-${pid}-0123abcd`, 'sub'), { recursive: true });
+    await fs.writeFile(at(`m.partial-${pid}-0123abcd`, 'sub', 'x'), '');
+    const others = [
+      `m.partial-${process.pid}-0123abcd`,
+      `m.partial-${pid}-mine`,
+      `m2.partial-${pid}-0123abcd`,
+      `m.old-${pid}-0123abcd`,
+      'm',
+    ];
+    for (const name of [...others, `m.partial-${pid}-4567cdef`]) await fs.writeFile(at(name), '');
+    await removePartials(at('m'));
+    expect((await fs.readdir(dir)).sort()).toEqual(others.sort());
   });
 });
 

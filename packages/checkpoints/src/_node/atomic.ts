@@ -29,6 +29,32 @@ function partialName(path: string, word = 'partial'): string {
   return join(dirname(path), `${basename(path)}.${word}-${process.pid}-${randomBytes(4).toString('hex')}`);
 }
 
+/**
+ * Removes what killed processes have left of writing `path`: files and folders under its temporary names. Those of running processes stay.
+ * @throws LmqError `file/io`, `file/missing` when the parent folder does not exist
+ */
+export async function removePartials(path: string, files: FileSystem = fs): Promise<void> {
+  const op = 'removePartials';
+  const folder = dirname(path);
+  const start = `${basename(path)}.partial-`;
+  for (const name of await io(op, folder, () => files.readdir(folder))) {
+    const pid = name.startsWith(start) && /^(\d+)-[0-9a-f]{8}$/.exec(name.slice(start.length))?.[1];
+    if (!pid || isRunning(Number(pid))) continue;
+    const left = join(folder, name);
+    await io(op, left, () => files.rm(left, { recursive: true, force: true }));
+  }
+}
+
+/** Whether there is a process of this id; it may be another one by now. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (e) {
+    return systemCode(e) === 'EPERM'; // of another user
+  }
+}
+
 /** `undefined` when there is nothing at `path`. */
 async function look(files: FileSystem, path: string, op: string): Promise<'file' | 'folder' | undefined> {
   try {

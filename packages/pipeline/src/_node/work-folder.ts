@@ -15,7 +15,7 @@
 import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '@lmq/checkpoints';
-import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
+import { fileSource, isRunning, removePartials, writeFileAtomic } from '@lmq/checkpoints/node';
 import { isLmqError, LmqError } from '@lmq/tensor';
 import { openActivations } from './activation-files.js';
 import type { Fingerprint } from './fingerprint.js';
@@ -108,7 +108,7 @@ export async function resumePoint({ path, finished }: WorkFolder<unknown>, sizes
 }
 
 /**
- * Opens the working folder of an output, making it when there is none.
+ * Opens the working folder of an output, making it when there is none, and removes half-written outputs of killed runs.
  * @throws LmqError `argument/option` when it belongs to other work, naming what differs; `file/exists` when another process is at it
  */
 export async function openWorkFolder<Facts>(output: string, { fingerprint, restart = false }: WorkOpts): Promise<WorkFolder<Facts>> {
@@ -117,6 +117,7 @@ export async function openWorkFolder<Facts>(output: string, { fingerprint, resta
   if (restart) await rm(path, { recursive: true, force: true });
   await mkdir(path, { recursive: true });
   await writeFile(join(path, 'lock'), String(process.pid));
+  await removePartials(output);
 
   const print = join(path, 'fingerprint.json');
   if (await exists(print)) compareFingerprints((await readJson(print)) as Fingerprint, fingerprint, path);
@@ -183,13 +184,4 @@ async function refuseRunning(path: string): Promise<void> {
     found: `process ${pid}`,
     hint: 'Wait for it, or stop it.',
   });
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (e) {
-    return (e as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
