@@ -1,6 +1,7 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ProgressEvent } from '@lmq/tensor';
@@ -8,7 +9,16 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { SafetensorsFile, TensorToWrite } from '../src/api.js';
 import { writeGguf } from '../src/gguf-write.js';
 import { lmqManifest, toLmqTensors } from '../src/lmq-write.js';
-import { createFolder, fileSource, openCheckpoint, readFolderText, writeFileAtomic, writeShards } from '../src/node.js';
+import {
+  createFolder,
+  fileSource,
+  folderSource,
+  openCheckpoint,
+  readFolderText,
+  removePartials,
+  writeFileAtomic,
+  writeShards,
+} from '../src/node.js';
 import { expectFailure, failure } from './_files.js';
 
 let dir = '';
@@ -44,7 +54,7 @@ describe('fileSource', () => {
 
   it('says what is wrong with a path', async () => {
     await expectFailure(() => fileSource(at('nothing')), 'file/missing', { file: at('nothing') });
-    await expectFailure(() => fileSource(dir), 'file/io', { file: dir });
+    await expectFailure(() => fileSource(dir), 'file/format', { file: dir });
   });
 });
 
@@ -278,18 +288,92 @@ describe('openCheckpoint', () => {
 
   it.skipIf(!existsSync('/dev/zero'))('reads no device as if it were a file', async () => {
     await fs.symlink('/dev/zero', at('x.index.json'));
-    await expectFailure(() => openCheckpoint(at('x.index.json')), 'file/io', { file: at('x.index.json') });
+    await expectFailure(() => openCheckpoint(at('x.index.json')), 'file/format', { file: at('x.index.json') });
     await fs.symlink('/dev/zero', at('x.gguf'));
-    await expectFailure(() => openCheckpoint(at('x.gguf')), 'file/io', { file: at('x.gguf') });
+    await expectFailure(() => openCheckpoint(at('x.gguf')), 'file/format', { file: at('x.gguf') });
     await fs.symlink('/dev/zero', at('model.safetensors'));
     await expectFailure(() => openCheckpoint(dir), 'file/missing', { file: dir });
   });
 
   it.skipIf(process.platform === 'win32')('does not wait for what a pipe may bring', async () => {
     execFileSync('mkfifo', [at('x.gguf')]);
-    await expectFailure(() => openCheckpoint(at('x.gguf')), 'file/io', { file: at('x.gguf') });
+    await expectFailure(() => openCheckpoint(at('x.gguf')), 'file/format', { file: at('x.gguf') });
     await fs.rename(at('x.gguf'), at('config.json'));
-    await expectFailure(() => readFolderText(dir, 'config.json', 1000), 'file/io', { file: at('config.json') });
+    await expectFailure(() => readFolderText(dir, 'config.json', 1000), 'file/format', { file: at('config.json') });
+  });
+});
+
+describe('beforeRename', () => {
+  it('sees what is complete, under another name; its error leaves everything as it was', async () => {
+    await fs.writeFile(at('f'), 'old');
+    const seen: unknown[] = [];
+    const beforeRename = async (temporary: string) => seen.push(await fs.readFile(temporary, 'utf8'), await fs.readFile(at('f'), 'utf8'));
+    await writeFileAtomic(at('f'), (sink) => sink.write(text('new')), { force: true, beforeRename });
+    expect(seen).toEqual(['new', 'old']);
+    expect(await fs.readFile(at('f'), 'utf8')).toBe('new');
+    const fails = async () => Promise.reject(new Error('no'));
+    await expect(writeFileAtomic(at('f'), async () => {}, { force: true, beforeRename: fails })).rejects.toThrow('no');
+    expect(await fs.readdir(dir)).toEqual(['f']);
+
+    const place = async (beforeRename: (temporary: string) => Promise<unknown>) => {
+      const folder = await createFolder(at('m'), { force: true, beforeRename });
+      await fs.writeFile(join(folder.dir, 'config.json'), String(seen.length));
+      await folder.commit().finally(() => folder.abort());
+    };
+    await place(async (temporary) => seen.push(await fs.readdir(temporary), await fs.readdir(dir)));
+    expect(seen.slice(2)).toEqual([['config.json'], ['f', expect.stringMatching(/^m\.partial-/)]]);
+    await expect(place(fails)).rejects.toThrow('no');
+    expect((await fs.readdir(dir)).sort()).toEqual(['f', 'm']);
+    expect(await fs.readFile(at('m', 'config.json'), 'utf8')).toBe('2');
+  });
+});
+
+describe('removePartials', () => {
+  it('removes what killed processes left of this output, and nothing else', async () => {
+    const { pid } = spawnSync(process.execPath, ['--version']); // gone by now
+    await fs.mkdir(at(`m.partial-${pid}-0123abcd`, 'sub'), { recursive: true });
+    await fs.writeFile(at(`m.partial-${pid}-0123abcd`, 'sub', 'x'), '');
+    const others = [
+      `m.partial-${process.pid}-0123abcd`,
+      `m.partial-${pid}-mine`,
+      `m2.partial-${pid}-0123abcd`,
+      `m.old-${pid}-0123abcd`,
+      'm',
+    ];
+    for (const name of [...others, `m.partial-${pid}-4567cdef`]) await fs.writeFile(at(name), '');
+    await removePartials(at('m'));
+    expect((await fs.readdir(dir)).sort()).toEqual(others.sort());
+  });
+});
+
+describe('folderSource', () => {
+  it('opens regular files of the folder, and what leads into the cache that it is a snapshot of', async () => {
+    await fs.mkdir(at('blobs'));
+    await fs.mkdir(at('snapshots', 'rev', 'sub'), { recursive: true });
+    const snapshot = at('snapshots', 'rev');
+    await fs.writeFile(at('blobs', 'hash'), 'blob');
+    await fs.symlink('../../blobs/hash', at('snapshots', 'rev', 'LICENSE'));
+    await fs.writeFile(at('snapshots', 'rev', 'sub', 'plain'), 'plain');
+    for (const [name, contents] of [
+      ['LICENSE', 'blob'],
+      ['sub/plain', 'plain'],
+    ] as const) {
+      const source = await folderSource(snapshot, name);
+      expect(await source.read(0, source.size)).toEqual(text(contents));
+      await source.close();
+    }
+    await expectFailure(() => folderSource(snapshot, '../../blobs/other'), 'file/missing');
+    await fs.writeFile(at('secret'), 'mine');
+    await fs.symlink('../../secret', at('snapshots', 'rev', 'NOTICE'));
+    await expectFailure(() => folderSource(snapshot, 'NOTICE'), 'file/format', { file: at('snapshots', 'rev', 'NOTICE') });
+    await expectFailure(() => folderSource(snapshot, 'sub'), 'file/format', { file: at('snapshots', 'rev', 'sub') });
+  });
+
+  it.skipIf(process.platform === 'win32')('takes no socket', async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(at('socket'), resolve));
+    await expectFailure(() => folderSource(dir, 'socket'), 'file/format', { file: at('socket') });
+    server.close();
   });
 });
 

@@ -71,7 +71,7 @@ describe('bad input', () => {
     const model = nanoCopy(dir, 'pipe');
     rmSync(join(model, 'config.json'));
     execFileSync('mkfifo', [join(model, 'config.json')]);
-    await expectFailure(quantize(model), 1, 'file/io', ['config.json', 'not a regular file']);
+    await expectFailure(quantize(model), 3, 'file/format', ['config.json', 'not a regular file']);
   });
 
   it('unknown architecture', async () => {
@@ -100,6 +100,7 @@ describe('bad input', () => {
     const name = 'model.layers.2.mlp.up_proj.weight';
     writeSync(openSync(file, 'r+'), new Uint8Array([0xc0, 0x7f]), 0, 2, dataOffset(file, name) + 20);
     const nonFinite = [{ tensor: name, file, count: 1 }];
+    const short = ['--calibration', validation, '--samples', '2', '--seq-len', '64'];
     const zero = async (command: string, ...args: string[]) => {
       const r = await lmq([command, model, '--json', '--non-finite', 'zero', ...args]);
       expect(r.code).toBe(0);
@@ -109,12 +110,15 @@ describe('bad input', () => {
     expect(await zero('quantize', '-o', join(out, 'result'), '--method', 'rtn')).toMatchObject({ nonFinite });
     const evaluated = await zero('eval', '--windows', '1', '--text', validation);
     expect(evaluated).toMatchObject({ nonFinite, perplexity: expect.any(Number) });
+    expect(await zero('calibrate', '-o', join(out, 'statistics'), ...short)).toMatchObject({ nonFinite });
     expect(await zero('generate', '--prompt', 'It was', '-n', '2')).toMatchObject({ nonFinite });
     const rows = await zero('compare', '--methods', 'rtn', '--windows', '1', '--text', validation);
     expect(rows).toMatchObject([{ nonFinite, perplexity: evaluated.perplexity }, { method: 'rtn' }]);
     const text = ['--windows', '1', '--text', validation];
     rmSync(join(out, 'result'), { recursive: true });
+    rmSync(join(out, 'statistics'));
     const refused = [
+      ['calibrate', model, '-o', join(out, 'statistics'), ...short],
       ['eval', model, ...text],
       ['generate', model, '--prompt', 'It was'],
       ['compare', model, '--methods', 'rtn', ...text],

@@ -9,9 +9,16 @@ import { listing, lmq, scratch } from './_lmq.js';
 const dir = scratch();
 const path = (name: string) => join(dir, name);
 const validation = fileURLToPath(new URL('../../nano/data/validation.txt', import.meta.url));
+const sections = readFileSync(new URL('../../../docs/cli.md', import.meta.url), 'utf8').split('\n### ');
+
+/** Runs a command that succeeds; every field of its result is in docs/cli.md. */
 async function ok(...args: string[]) {
   const r = await lmq([...args, '--json', '--quiet']);
   expect({ code: r.code, stderr: r.stderr }).toEqual({ code: 0, stderr: '' });
+  const commands = args[0] === 'compare' ? ['compare', 'eval'] : [args[0]]; // its rows are those of eval with more
+  const documented = commands.map((c) => sections.find((s) => s.startsWith(`\`lmq ${c}\``))!).join();
+  const rows = [r.json()].flat();
+  for (const field of rows.flatMap((row) => Object.keys(row))) expect(documented).toContain(`\`${field}\``);
   return r.json() as unknown as Record<string, never>;
 }
 

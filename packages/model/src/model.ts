@@ -10,6 +10,7 @@ import {
   type Handle,
   LmqError,
   type LoadedLinear,
+  type LoadOpts,
   type LongCallOpts,
   type Scope,
 } from '@lmq/tensor';
@@ -23,7 +24,10 @@ export interface LoadModelOpts extends LongCallOpts {
   checkpoint: Checkpoint;
   architecture: Architecture;
   backend: Backend;
-  /** How the inputs of quantized linears inside blocks are multiplied: exactly, or faster in integers. Default `float32`. */
+  /**
+   * How the inputs of quantized linears are multiplied: exactly, or faster in integers. Default `float32`, which a head that is the
+   * embedding matrix always gets.
+   */
   activations?: Activations;
 }
 
@@ -47,14 +51,16 @@ export async function loadModel(opts: LoadModelOpts): Promise<Model> {
   };
   try {
     step(0);
-    const table = async (name: string) => add(backend.load({ weight: await readWeight(checkpoint, name, [a.vocab, a.hidden], op) }));
+    const table = async (name: string, how?: LoadOpts) =>
+      add(backend.load({ weight: await readWeight(checkpoint, name, [a.vocab, a.hidden], op) }, how));
+    const how = { activations: opts.activations };
     const embedding = await table(a.tensors.embedding);
-    const head = a.tensors.head === a.tensors.embedding ? embedding : await table(a.tensors.head);
+    const head = a.tensors.head === a.tensors.embedding ? embedding : await table(a.tensors.head, how);
     const finalNorm = home.upload(await readNorm(checkpoint, a.tensors.finalNorm, a.hidden, a.norm.plusOne, op));
     step(1);
     const blocks: Block<LoadedSite>[] = [];
     for (let l = 0; l < a.layers; l++) {
-      blocks.push(add(await loadResidentBlock(checkpoint, a, l, backend, { activations: opts.activations })));
+      blocks.push(add(await loadResidentBlock(checkpoint, a, l, backend, how)));
       step(l + 2, `layers.${l}`);
     }
     return createModel(a, backend, embedding, head, finalNorm, blocks, loaded);

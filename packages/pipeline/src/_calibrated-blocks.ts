@@ -33,7 +33,7 @@ export async function* calibratedBlocks(
   const lastLayer = Math.max(...planned.map((p) => p.site.layer));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
   const run = startWindows(opts, 'quantize');
-  const fewest = planned[0]!.stage.minTokens ?? fewestTokens(architecture, run.windows);
+  const fewest = planned[0]!.stage.minTokens ?? fewestTokens(architecture, run.tokens);
   try {
     const { layer: first = 0, float: left } = opts.resume ?? {};
     const inputs = await run.begin(opts.resume);

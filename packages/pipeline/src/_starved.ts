@@ -16,8 +16,7 @@ import type { ActivationStore } from './activations.js';
 const LEAST_SHARE = 0.005;
 
 /** Fewest tokens that an expert is calibrated on alone when nothing else is said: 0.5 % of what even routing gives each, and at least 1. */
-export function fewestTokens({ moe }: Architecture, windows: readonly ArrayLike<number>[]): number {
-  const tokens = windows.reduce((n, w) => n + w.length, 0);
+export function fewestTokens({ moe }: Architecture, tokens: number): number {
   return moe ? Math.max(1, Math.ceil((LEAST_SHARE * tokens * moe.topK) / moe.experts)) : 0;
 }
 

@@ -21,6 +21,8 @@ export interface WindowsOpts extends LongCallOpts {
 /** What the passes over the windows share. */
 export interface WindowRun {
   readonly windows: readonly ArrayLike<number>[];
+  /** Of all windows. */
+  readonly tokens: number;
   readonly context: Pick<BlockContext, 'architecture' | 'rope'>;
   /**
    * The inputs of the first block, or of the one to go on at.
@@ -64,6 +66,7 @@ export function startWindows(opts: WindowsOpts, op: string): WindowRun {
   const filling = new Set<ActivationStore>();
   const run: WindowRun = {
     windows,
+    tokens: windows.reduce((n, w) => n + w.length, 0),
     context: { architecture, rope },
     async begin(resume) {
       if (resume?.layer) return run.adopt(resume.inputs, resume.layer);

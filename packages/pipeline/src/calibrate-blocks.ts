@@ -46,7 +46,7 @@ export async function* calibrateBlocks(opts: CalibrateBlocksOpts): AsyncGenerato
   const { layers, tied } = architecture;
   if (resume && resume.layer >= (tied ? layers : layers + 1)) return;
   const run = startWindows(opts, 'calibrate');
-  const fewest = opts.minTokens ?? fewestTokens(architecture, run.windows);
+  const fewest = opts.minTokens ?? fewestTokens(architecture, run.tokens);
   try {
     let inputs = await run.begin(resume);
     const all = [...calibratedInputs(architecture)];

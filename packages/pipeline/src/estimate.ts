@@ -1,12 +1,13 @@
 /**
  * What a recipe will cost, before any work: the size of the output (exact), processor seconds, and peak memory (an upper bound).
  *
- * Seconds count the operations of the real work and divide by rates measured now, on this backend; only the rate of reading and writing and
- * the files of a linear are assumptions. How many experts will be starved only the text shows: the passes for them are not counted. Memory adds up what lives at the same time in each phase. The command line's tests compare size and
- * memory with real runs.
+ * Seconds count the operations of the real work and divide by rates measured now, on this backend; only the rate of reading and writing, the
+ * files of a linear, and how many experts will be starved are assumptions. Memory adds up what lives at the same time in each phase. The
+ * command line's tests compare size and memory with real runs.
  * @module
  */
 import type { Architecture } from '@lmq/model';
+import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
 import { isAsymmetric, type PlannedSite } from './plan.js';
 import { linearSeconds, type Rates } from './rates.js';
@@ -67,6 +68,8 @@ export function estimateSeconds(
       sums += updates / rates.syrk + (isAsymmetric(p.stage) ? (2 * updates) / rates.gemm : 0);
     }
     steps.push({ step: `accumulate Hessians${float ? ' and cross terms' : ''}`, seconds: sums });
+    const starved = starvedSeconds(a, gptq, windows.tokens, secondsPerToken, rates);
+    if (starved) steps.push({ step: 'calibrate starved experts, as far as can be known', seconds: starved });
   } else if (gptq.length) {
     const bytes = planned.reduce((sum, p) => sum + 4 * p.in ** 2, 0);
     steps.push({ step: 'read statistics', seconds: bytes / DISK_BYTES_PER_SECOND });
@@ -75,6 +78,28 @@ export function estimateSeconds(
   steps.push({ step: 'quantize', seconds: quantize });
   steps.push({ step: 'read and write', seconds: outputBytes / DISK_BYTES_PER_SECOND });
   return steps;
+}
+
+/**
+ * What `feedStarved` takes. Which experts starve only the text shows. With even routing it is all of them when `minTokens` is more than each
+ * gets, and else none; but routers are not even, and the pass over a block costs much more than each expert in it: so one expert of each
+ * block is counted (of lmq-nano-moe, one starves in two of its four blocks).
+ */
+function starvedSeconds(a: Architecture, gptq: readonly PlannedSite[], tokens: number, secondsPerToken: number, rates: Rates): number {
+  const sites = gptq.filter((p) => p.site.expert !== undefined);
+  if (!a.moe || !sites.length) return 0;
+  const fewest = sites[0]!.stage.minTokens ?? fewestTokens(a, tokens);
+  if (fewest === 0) return 0;
+  const starving = fewest > (tokens * a.moe.topK) / a.moe.experts ? a.moe.experts : 1;
+  const layers = new Set(sites.map((p) => p.site.layer)).size;
+  const sets = sites.some((p) => p.stage.trueSequential) ? 2 : 1; // what the router reads, and what down reads
+  const asymmetric = sites.some((p) => isAsymmetric(p.stage));
+  const models = asymmetric ? 2 : 1;
+  const { intermediate } = a.mlp;
+  const inputs = starving * ((4 * a.hidden * intermediate) / rates.gemm + intermediate / rates.pointwise);
+  const updates = a.hidden ** 2 + starving * intermediate ** 2;
+  const sums = updates / rates.syrk + (asymmetric ? (2 * updates) / rates.gemm : 0);
+  return layers * tokens * (models * (sets * secondsPerToken + inputs) + sums);
 }
 
 /** Bytes that live at once on top of the process as it is, at most. */

@@ -2,7 +2,7 @@
  * What a recipe will do to a model, decided and checked before any work.
  * @module
  */
-import type { Checkpoint } from '@lmq/checkpoints';
+import type { Checkpoint, TensorInfo } from '@lmq/checkpoints';
 import { type Architecture, headSite, type Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
 import type { Recipe, Stage } from './api.js';
@@ -22,7 +22,10 @@ export function isAsymmetric({ method, gptaq }: Stage): boolean {
   return method === 'gptq' && gptaq !== false;
 }
 
-const DENSE = new Set(['fp32', 'fp16', 'bf16']);
+/** Whether a tensor is stored as it was trained. */
+export function isDense({ format }: Pick<TensorInfo, 'format'>): boolean {
+  return format === 'fp32' || format === 'fp16' || format === 'bf16';
+}
 
 /**
  * Lists the linears that a recipe quantizes, in the order of the work: those inside blocks but routers, and the head where it is included.
@@ -57,7 +60,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     const info = checkpoint.tensors.get(site.tensor);
     if (!info) throw new LmqError('model/missing', 'a weight is not in the checkpoint', { op: 'plan', tensor: site.tensor });
-    if (site.slice || !DENSE.has(info.format)) {
+    if (site.slice || !isDense(info)) {
       throw new LmqError('model/unsupported', 'the weight is already quantized, or stacked with others', {
         op: 'plan',
         file: info.file,

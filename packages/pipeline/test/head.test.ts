@@ -14,6 +14,7 @@ import { calibrateModel, openStatisticsFile } from '../src/_node/calibrate-model
 import { type OpenModel, openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
 import type { LayerReport } from '../src/api.js';
+import { modelSize } from '../src/model-size.js';
 import { overlay } from '../src/overlay.js';
 import { quantizeBlocks } from '../src/quantize-blocks.js';
 import { parseRecipe } from '../src/recipe.js';
@@ -137,6 +138,29 @@ describe('the head', () => {
     for await (const b of quantizeBlocks({ ...moe, backend: nano.backend, recipe: recipeOf({ method: 'rtn' }) }))
       for (const [name, t] of b.weights) weights.set(name, t);
     expect(codesOf(weights.get(HEAD))).toEqual(codesOf(rtnLinear({ weight: await moe.checkpoint.read(HEAD) }, {}, affine).linear.weight));
+  });
+
+  it('counts in the bits per weight when it is quantized', async () => {
+    const recipe = recipeOf({ method: 'rtn' }, [{ match: 'lm_head', bits: 8, groupSize: 32 }]);
+    const { bitsPerWeight } = await quantizeModel(moe, { backend: nano.backend, recipe, output: path('counted') });
+    const { checkpoint, architecture, close } = await openModel(path('counted'));
+    expect(modelSize(checkpoint, architecture).bitsPerWeight).toBeCloseTo(bitsPerWeight, 12);
+    expect(modelSize(moe.checkpoint, architecture).bitsPerWeight).toBe(16);
+    await close();
+  });
+
+  it('has its inputs rounded like those of other quantized linears', async () => {
+    const { linear } = rtnLinear({ weight: await moe.checkpoint.read(HEAD) }, {}, affine);
+    const opts = { ...moe, checkpoint: overlay(moe.checkpoint, new Map([[HEAD, linear.weight]])), backend: nano.backend };
+    const model = await loadModel({ ...opts, activations: 'int8' });
+    const alone = nano.backend.load(linear, { activations: 'int8' });
+    const exact = nano.backend.load(linear);
+    const s = nano.backend.scope();
+    const states = await model.hidden(s, few[0]!.slice(0, 16)); // the blocks are as they were trained
+    const [logits, rounded, float] = [model.head(s, states), s.linear(states, alone), s.linear(states, exact)];
+    expect((await s.read(logits)).data).toEqual((await s.read(rounded)).data);
+    expect((await s.read(logits)).data).not.toEqual((await s.read(float)).data);
+    for (const x of [s, alone, exact, model]) x.dispose();
   });
 
   it('overrides and skips apply by its name; it can be the only one', async () => {

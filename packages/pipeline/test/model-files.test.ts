@@ -54,7 +54,7 @@ describe('openModel', () => {
   it.skipIf(!posix).each(['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'])(
     'refuses a pipe and a link to a device in the place of %s',
     async (name) => {
-      expect(await problem(open(folder({ [name]: pipe })))).toMatch(new RegExp(`^file/io .*not a regular file.*${name}`));
+      expect(await problem(open(folder({ [name]: pipe })))).toMatch(new RegExp(`^file/format .*not a regular file.*${name}`));
       expect(await problem(open(folder({ [name]: link('/dev/zero') })))).toMatch(/^file\/format .*leads out of the model folder/);
     },
   );

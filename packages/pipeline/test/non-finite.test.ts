@@ -9,6 +9,7 @@ import { decode } from '@lmq/formats';
 import { NANO_MODELS } from '@lmq/nano';
 import { isLmqError } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { calibrateModel, openStatisticsFile } from '../src/_node/calibrate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
 import { overlay, stack } from '../src/overlay.js';
@@ -111,6 +112,27 @@ describe('quantizeModel', () => {
     await expect(run('zero', stop.signal)).rejects.toMatchObject({ name: 'AbortError' });
     await expect(run('error')).rejects.toThrow(/for another policy for NaN and infinity.*--restart/);
     expect((await run('zero')).resumedBlocks).toBe(1);
+    await model.close();
+  });
+});
+
+describe('calibrateModel', () => {
+  it('refuses them before any work, or calibrates with zeros in their place, for the model as it is stored', async () => {
+    const path = damaged('calibrated', LINEAR);
+    const model = await openModel(path);
+    const before = readdirSync(dir);
+    const opts = { backend: nano.backend, calibration: windows.slice(0, 2), output: join(dir, 'statistics') };
+    const phases = new Set<string>();
+    await expect(calibrateModel(model, { ...opts, onProgress: (e) => phases.add(e.phase) })).rejects.toThrow(LINEAR);
+    expect(phases).toEqual(new Set(['look for NaN']));
+    expect(readdirSync(dir)).toEqual(before);
+    const found: NonFiniteFound[] = [];
+    await calibrateModel(model, { ...opts, nonFinite: 'zero', onNonFinite: (f) => found.push(f) });
+    expect(found).toEqual([{ tensor: LINEAR, file: join(path, 'model.safetensors'), count: 1 }]);
+    const statistics = await openStatisticsFile(opts.output, model);
+    const sum = await statistics.of('layers.3.down')!.hessian.read(); // what up_proj of the last block goes into
+    expect(sum.data.every(Number.isFinite)).toBe(true);
+    await statistics.close();
     await model.close();
   });
 });

@@ -23,7 +23,14 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 const script = join(dir, 'run.mjs');
 writeFileSync(
   script,
-  `const [root, work, output] = process.argv.slice(2);
+  `const [root, work, output, lastMoment] = process.argv.slice(2);
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+const { rm } = fs.promises;
+if (lastMoment) {
+  fs.promises.rm = (path, ...rest) => (path.endsWith('.lmq-work') ? process.kill(process.pid, 'SIGKILL') : rm(path, ...rest));
+  syncBuiltinESMExports();
+}
 const { calibrateModel, openModel, quantizeModel } = await import(root + 'pipeline/dist/node.js');
 const { parseRecipe } = await import(root + 'pipeline/dist/index.js');
 const { wasmBackend } = await import(root + 'kernels-wasm/dist/index.js');
@@ -51,10 +58,16 @@ const WORKS = {
   calibrate: { model: 'lmq-nano' },
 };
 
-/** Runs the script; kills it without warning after \`killAfter\` ms, when given. */
-function run(work: string, output: string, killAfter?: number): Promise<{ killed: boolean; resumedBlocks: number; ms: number }> {
+/** Runs the script; kills it without warning after \`killAfter\` ms, or when it would remove its working folder. */
+function run(
+  work: string,
+  output: string,
+  killAfter?: number | 'at the end',
+): Promise<{ killed: boolean; resumedBlocks: number; ms: number }> {
   return new Promise((resolve, reject) => {
-    const child: ChildProcess = spawn(process.execPath, [script, packages, work, output], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child: ChildProcess = spawn(process.execPath, [script, packages, work, output, killAfter === 'at the end' ? 'yes' : ''], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let text = '';
     let errors = '';
     let started = 0;
@@ -66,7 +79,7 @@ function run(work: string, output: string, killAfter?: number): Promise<{ killed
       text += d;
       if (started) return;
       started = Date.now();
-      if (killAfter !== undefined) timer = setTimeout(() => child.kill('SIGKILL'), killAfter);
+      if (typeof killAfter === 'number') timer = setTimeout(() => child.kill('SIGKILL'), killAfter);
     });
     child.on('close', (code, signal) => {
       clearTimeout(timer);
@@ -105,18 +118,52 @@ describe('kill and resume', () => {
         if (!r.killed) break;
         kills++;
         if (!there()) continue;
-        // between the output's last rename and the end: it is whole, and what is left is the folder that the run would have removed
-        expect(hashes(output)).toEqual(wanted);
-        rmSync(workPath(output), { recursive: true, force: true });
+        // between the output's last rename and the end
+        await expect(run(work, output)).rejects.toThrow('the output is already there');
         break;
       }
       if (!there()) resumed += (await run(work, output)).resumedBlocks;
       expect(hashes(output)).toEqual(wanted);
-      expect(readdirSync(dir).filter((f) => f.startsWith('.'))).toEqual([]);
+      expect(readdirSync(dir).filter((f) => f.startsWith('.') || f.includes('partial'))).toEqual([]);
       rmSync(output, { recursive: true });
     }
     console.log(`${name}: ${kills} kills, ${resumed} blocks taken over`);
     expect(kills).toBeGreaterThan(0);
+  });
+});
+
+describe('killed when the output is in place', () => {
+  const rtn = { stages: [{ method: 'rtn' }] };
+  const works = {
+    'an lmq folder': { model: 'lmq-nano', recipe: rtn },
+    'a GGUF file': { model: 'lmq-nano', recipe: { ...rtn, export: 'gguf:f32' } },
+    statistics: { model: 'lmq-nano' },
+  };
+  it.each(Object.entries(works))('%s: the next run removes the working folder, and nothing else', async (name, what) => {
+    const work = JSON.stringify(what);
+    const output = join(dir, name);
+    const left = () => readdirSync(dir).filter((f) => f.includes(name));
+    expect((await run(work, output, 'at the end')).killed).toBe(true);
+    expect(left()).toEqual([`.${name}.lmq-work`, name]);
+    const whole = hashes(output);
+    await expect(run(work, output)).rejects.toThrow(/the output is already there.*found all of it, by a run that was killed/);
+    expect(left()).toEqual([name]);
+    expect(hashes(output)).toEqual(whole);
+    await expect(run(work, output)).rejects.toThrow(/the output is already there.*\)\. Choose another name/);
+  });
+
+  it('unfinished work that is to replace an output stays', async () => {
+    const nano = await openNano();
+    const output = join(dir, 'replaced');
+    const recipe = parseRecipe({ stages: [{ method: 'rtn' }] });
+    const opts = { backend: nano.backend, recipe, output };
+    await quantizeModel(nano, opts);
+    const stop = new AbortController();
+    const onProgress = (e: { phase: string }) => e.phase === 'write' && stop.abort();
+    await expect(quantizeModel(nano, { ...opts, force: true, signal: stop.signal, onProgress })).rejects.toThrow();
+    await expect(quantizeModel(nano, opts)).rejects.toThrow('the output is already there');
+    expect((await quantizeModel(nano, { ...opts, force: true })).resumedBlocks).toBe(4);
+    await nano.close();
   });
 });
 

@@ -114,9 +114,9 @@ function pick(result: Result, layer: number) {
 describe('starved experts', () => {
   it('are those below 0.5 % of an even share, and below 1 token', () => {
     const a = moe.architecture; // 2 of 8 experts
-    expect(fewestTokens(a, windows)).toBe(41); // 32768 * 2 / 8 * 0.005 = 40.96
-    expect(fewestTokens(a, few)).toBe(1);
-    expect(fewestTokens(nano.architecture, windows)).toBe(0);
+    expect(fewestTokens(a, 64 * 512)).toBe(41); // 32768 * 2 / 8 * 0.005 = 40.96
+    expect(fewestTokens(a, 60)).toBe(1);
+    expect(fewestTokens(nano.architecture, 64 * 512)).toBe(0);
   });
 
   it('take all tokens, and say so; the others stay as they are', async () => {

@@ -13,15 +13,46 @@ import { io, systemCode } from './errors.js';
 /** The system calls that are used, so that tests can make each of them fail. */
 export type FileSystem = Pick<typeof fs, 'open' | 'rename' | 'rm' | 'lstat' | 'mkdir' | 'readdir'>;
 
-export interface WriteFileOpts {
-  /** Replace an existing file. Default false: it is refused. */
+export interface PlaceOpts {
+  /** Replace an existing file, or model folder. Default false: it is refused. */
   force?: boolean;
+  /** Told the temporary name when everything is complete and on disk, before it gets its final name. */
+  beforeRename?: (temporary: string) => Promise<unknown>;
+}
+
+export interface WriteFileOpts extends PlaceOpts {
   /** Stops before the next write; nothing is left behind. */
   signal?: AbortSignal;
 }
 
 function partialName(path: string, word = 'partial'): string {
   return join(dirname(path), `${basename(path)}.${word}-${process.pid}-${randomBytes(4).toString('hex')}`);
+}
+
+/**
+ * Removes what killed processes have left of writing `path`: files and folders under its temporary names. Those of running processes stay.
+ * @throws LmqError `file/io`, `file/missing` when the parent folder does not exist
+ */
+export async function removePartials(path: string, files: FileSystem = fs): Promise<void> {
+  const op = 'removePartials';
+  const folder = dirname(path);
+  const start = `${basename(path)}.partial-`;
+  for (const name of await io(op, folder, () => files.readdir(folder))) {
+    const pid = name.startsWith(start) && /^(\d+)-[0-9a-f]{8}$/.exec(name.slice(start.length))?.[1];
+    if (!pid || isRunning(Number(pid))) continue;
+    const left = join(folder, name);
+    await io(op, left, () => files.rm(left, { recursive: true, force: true }));
+  }
+}
+
+/** Whether there is a process of this id; it may be another one by now. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (e) {
+    return systemCode(e) === 'EPERM'; // of another user
+  }
 }
 
 /** `undefined` when there is nothing at `path`. */
@@ -69,7 +100,7 @@ export async function writeFileAtomic(
   files: FileSystem = fs,
 ): Promise<void> {
   const op = 'writeFileAtomic';
-  const { force = false, signal } = opts;
+  const { force = false, beforeRename, signal } = opts;
   signal?.throwIfAborted();
   await refuseExisting(files, path, force, op);
   const partial = partialName(path);
@@ -99,6 +130,7 @@ export async function writeFileAtomic(
       throw new LmqError('file/io', 'the file does not have the size that was written', { op, file: path, expected: length, found: size });
     open = false;
     await io(op, path, () => handle.close());
+    await beforeRename?.(partial);
     await refuseExisting(files, path, force, op); // someone else may have been faster
     await io(op, path, () => files.rename(partial, path));
   } catch (e) {
@@ -175,9 +207,9 @@ async function syncTree(files: FileSystem, dir: string, op: string): Promise<voi
  * @param opts.force replace an existing model folder: moved aside at `commit`, then removed. Default false.
  * @throws LmqError `file/exists`, `file/missing` when the parent folder does not exist, `file/io`
  */
-export async function createFolder(path: string, opts: { force?: boolean } = {}, files: FileSystem = fs): Promise<FolderWriter> {
+export async function createFolder(path: string, opts: PlaceOpts = {}, files: FileSystem = fs): Promise<FolderWriter> {
   const op = 'createFolder';
-  const { force = false } = opts;
+  const { force = false, beforeRename } = opts;
   const target = resolve(path);
   await checkTarget(files, target, force, op);
   const dir = partialName(target);
@@ -188,6 +220,7 @@ export async function createFolder(path: string, opts: { force?: boolean } = {},
     async commit() {
       if (ended) throw new LmqError('argument/value', 'the folder was already committed or aborted', { op, file: path });
       await syncTree(files, dir, op);
+      await beforeRename?.(dir);
       const old = (await checkTarget(files, target, force, op)) ? partialName(target, 'old') : undefined;
       if (old) await io(op, path, () => files.rename(target, old));
       let placed = false;

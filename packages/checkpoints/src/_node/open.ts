@@ -29,13 +29,13 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Reads through a source: it takes regular files only, so that a link to a device does not read for ever, and no more than it measured. */
-async function readText(path: string, op: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
-  const bytes = await guarded(await fileSource(path), async (source) => {
+/** Reads all of a source and closes it. A file on disk is a regular one then, so that a link to a device does not read for ever. */
+async function readText(from: ByteSource, op: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+  const bytes = await guarded(from, async (source) => {
     if (source.size > maxBytes)
       throw new LmqError('file/limit', 'the file is too long', {
         op,
-        file: path,
+        file: source.name,
         expected: `at most ${maxBytes} bytes`,
         found: source.size,
       });
@@ -46,7 +46,7 @@ async function readText(path: string, op: string, maxBytes = MAX_TEXT_BYTES): Pr
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new LmqError('file/format', 'the file is not valid UTF-8', { op, file: path, cause });
+    throw new LmqError('file/format', 'the file is not valid UTF-8', { op, file: from.name, cause });
   }
 }
 
@@ -57,9 +57,7 @@ async function readText(path: string, op: string, maxBytes = MAX_TEXT_BYTES): Pr
  */
 export async function readFolderText(dir: string, name: string, maxBytes: number): Promise<string> {
   const op = 'readFolderText';
-  const path = join(dir, name);
-  await checkInside(dir, path, op);
-  return readText(path, op, maxBytes);
+  return readText(await folderSource(dir, name, op), op, maxBytes);
 }
 
 async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Promise<T>): Promise<T> {
@@ -71,8 +69,13 @@ async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Prom
   }
 }
 
-/** Where a link may lead: into the folder itself, or into the blobs of the Hugging Face cache that the folder is a snapshot of. */
-async function checkInside(dir: string, file: string, op = OP): Promise<void> {
+/**
+ * Opens a file of a model folder: a regular one, and no link that leads out of the folder, but into the blobs of the Hugging Face cache that
+ * the folder is a snapshot of. Close it when done.
+ * @throws LmqError `file/missing`, also for a link to nothing; `file/format` for what is not a regular file, or a link that leads out; `file/io`
+ */
+export async function folderSource(dir: string, name: string, op = 'folderSource'): Promise<ByteSource> {
+  const file = join(dir, name);
   const home = await io(op, dir, () => realpath(dir));
   const real = await io(op, file, () => realpath(file));
   const inside = (folder: string) => {
@@ -80,32 +83,18 @@ async function checkInside(dir: string, file: string, op = OP): Promise<void> {
     return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && join(folder, way) === real;
   };
   const cache = basename(dirname(home)) === 'snapshots' ? join(home, '..', '..', 'blobs') : undefined;
-  if (inside(home) || (cache && inside(cache))) return;
+  if (inside(home) || (cache && inside(cache))) return fileSource(file);
   throw new LmqError('file/format', 'a link leads out of the model folder', { op, file, hint: 'Copy the file into the folder.' });
 }
 
-async function openIndex(path: string): Promise<SafetensorsFile> {
-  const dir = dirname(path);
-  return openSharded(await readText(path, OP), path, async (file) => {
-    const shard = join(dir, file);
-    await checkInside(dir, shard);
-    return fileSource(shard);
-  });
-}
-
-async function openSingle(dir: string): Promise<SafetensorsFile> {
-  const path = join(dir, SINGLE);
-  await checkInside(dir, path);
-  return guarded(await fileSource(path), (s) => openSafetensors(s));
+async function openIndex(index: ByteSource): Promise<SafetensorsFile> {
+  return openSharded(await readText(index, OP), index.name, (shard) => folderSource(dirname(index.name), shard, OP));
 }
 
 async function openFolder(dir: string): Promise<Checkpoint> {
   const tensors = async (): Promise<SafetensorsFile | undefined> => {
-    if (await exists(join(dir, SINGLE))) return openSingle(dir);
-    if (await exists(join(dir, INDEX))) {
-      await checkInside(dir, join(dir, INDEX));
-      return openIndex(join(dir, INDEX));
-    }
+    if (await exists(join(dir, SINGLE))) return guarded(await folderSource(dir, SINGLE, OP), (s) => openSafetensors(s));
+    if (await exists(join(dir, INDEX))) return openIndex(await folderSource(dir, INDEX, OP));
     return undefined;
   };
   const manifest = join(dir, LMQ_MANIFEST);
@@ -117,8 +106,7 @@ async function openFolder(dir: string): Promise<Checkpoint> {
   }
   if (!ours) return physical;
   try {
-    await checkInside(dir, manifest);
-    return openLmq(await readText(manifest, OP), physical, manifest);
+    return openLmq(await readText(await folderSource(dir, LMQ_MANIFEST, OP), OP), physical, manifest);
   } catch (e) {
     await physical.close().catch(() => {});
     throw e;
@@ -133,7 +121,7 @@ async function openFolder(dir: string): Promise<Checkpoint> {
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const info = await io(OP, path, () => stat(path));
   if (info.isDirectory()) return openFolder(path);
-  if (path.endsWith('.index.json')) return openIndex(path);
+  if (path.endsWith('.index.json')) return openIndex(await fileSource(path));
   return guarded(await fileSource(path), async (source) => {
     const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4);
     return String.fromCharCode(...magic) === 'GGUF' || path.endsWith('.gguf') ? openGguf(source) : openSafetensors(source);

@@ -6,21 +6,25 @@ import { constants, open } from 'node:fs/promises';
 import { LmqError } from '@lmq/tensor';
 import { allocate } from '../_checks.js';
 import type { ByteSource } from '../api.js';
-import { io, ioError } from './errors.js';
+import { io, ioError, systemCode } from './errors.js';
 
 /** Without waiting: opening a pipe to read would block until somebody writes. */
 const READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0); // Windows has no such flag
 
 /**
  * Opens a file for reading by range. Reads may run at the same time. Close it when done.
- * @throws LmqError `file/missing`, `file/io`
+ * @throws LmqError `file/missing`, `file/format` for what is not a regular file, `file/io`
  */
 export async function fileSource(path: string): Promise<ByteSource> {
   const op = 'fileSource';
-  const handle = await io(op, path, () => open(path, READ));
+  const irregular = (cause?: unknown) =>
+    new LmqError('file/format', 'not a regular file', { op, file: path, hint: 'Name a file, not a folder or a pipe.', cause });
+  const handle = await open(path, READ).catch((e) => {
+    throw systemCode(e) === 'ENXIO' ? irregular(e) : ioError(e, op, path); // a socket
+  });
   try {
     const stat = await handle.stat();
-    if (!stat.isFile()) throw new LmqError('file/io', 'not a regular file', { op, file: path, hint: 'Name a file, not a folder.' });
+    if (!stat.isFile()) throw irregular();
     const { size } = stat;
     return {
       name: path,

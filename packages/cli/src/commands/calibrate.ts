@@ -5,11 +5,12 @@
 import { calibrateModel, openModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
 import { calibrationWindows } from '../calibration.js';
+import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
 import { addBackend, addCalibrationOptions, type BackendFlags, integer, makeBackend, recipeOf, type StageFlags } from '../options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds } from '../terminal.js';
 
-interface Flags extends BackendFlags, Pick<StageFlags, 'samples' | 'seqLen' | 'seed' | 'minTokens'> {
+interface Flags extends BackendFlags, NonFiniteFlags, Pick<StageFlags, 'samples' | 'seqLen' | 'seed' | 'minTokens'> {
   output: string;
   calibration?: string;
   force?: boolean;
@@ -26,11 +27,13 @@ export function addCalibrate(lmq: Command, cli: Context): void {
     .option('--force', 'replace an existing output')
     .option('--restart', 'throw away what an interrupted run has left, instead of going on from it');
   addCalibrationOptions(command);
+  addNonFinite(command);
   addBackend(command).action(async (name: string, flags: Flags) => {
     const model = await openModel(name);
     try {
       for (const w of model.warnings) terminal.say(`warning: ${w}`);
       const { calibration: spec } = recipeOf('none', undefined, flags, 'lmq');
+      const watch = watchNonFinite(flags, terminal);
       const report = await calibrateModel(model, {
         backend: await makeBackend(flags, cli),
         calibration: await calibrationWindows(model, spec, flags.calibration),
@@ -38,13 +41,15 @@ export function addCalibrate(lmq: Command, cli: Context): void {
         output: flags.output,
         force: flags.force,
         restart: flags.restart,
+        nonFinite: flags.nonFinite,
+        onNonFinite: watch.onFound,
         signal,
         onProgress: terminal.progress,
       });
       terminal.finish();
       if (report.resumedBlocks) terminal.say(`went on after ${report.resumedBlocks} blocks that an interrupted run had finished`);
       const { user, system } = process.cpuUsage();
-      const result = { ...report, cpuSeconds: (user + system) / 1e6, peakRss: process.resourceUsage().maxRSS * 1024 };
+      const result = { ...report, ...watch.facts(), cpuSeconds: (user + system) / 1e6, peakRss: process.resourceUsage().maxRSS * 1024 };
       if (terminal.json) return terminal.result(result);
       if (report.starved.length) terminal.say(`too few tokens reached ${report.starved.join(', ')}: their sums are over all tokens`);
       if (report.unreached.length) terminal.say(`no token reached ${report.unreached.join(', ')}`);

@@ -18,11 +18,12 @@ import {
 } from '../statistics.js';
 import { fileStores } from './activation-files.js';
 import { checkOutput } from './check-output.js';
-import { fingerprintOf, modelDigest, windowsDigest } from './fingerprint.js';
+import { fingerprintOf, modelDigest, policyPrint, windowsDigest } from './fingerprint.js';
+import { guardWeights, type NonFiniteOpts } from './guard-weights.js';
 import type { OpenModel } from './open-model.js';
 import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 
-export interface CalibrateModelOpts extends LongCallOpts {
+export interface CalibrateModelOpts extends LongCallOpts, NonFiniteOpts {
   backend: Backend;
   /** File to write. */
   output: string;
@@ -59,13 +60,14 @@ type InputFacts = Omit<SavedInput, 'bytes'>;
 
 /**
  * Runs the calibration windows through the original model and saves the Hessian sum of every linear input.
- * @throws LmqError `file/exists` when the output is there and `force` is not set, before any work; what `calibrateBlocks` throws
+ * @throws LmqError before any work: `file/exists` when the output is there and `force` is not set; `argument/value` for NaN or infinite
+ * weights, unless `nonFinite` says otherwise; then what `calibrateBlocks` throws
  */
 export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts): Promise<CalibrateModelReport> {
   const start = Date.now();
   const { backend, calibration, minTokens, signal, restart, force = false } = opts;
   if (minTokens !== undefined) checkInteger(minTokens, 'minTokens', 0, Number.MAX_SAFE_INTEGER, 'calibrate');
-  const { checkpoint, architecture } = model;
+  const { architecture } = model;
   const output = await checkOutput(opts.output, 'file', force, 'calibrate');
   const origin: StatisticsOrigin = {
     model: await modelDigest(model),
@@ -73,11 +75,13 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
     calibration: windowsDigest(calibration),
     arithmetic: backend.variant,
   };
+  const checkpoint = await guardWeights(model.checkpoint, opts);
   const fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
     work: 'calibrate',
     'calibration text': origin.calibration,
     ...(minTokens !== undefined && { minTokens: String(minTokens) }),
+    ...policyPrint(opts.nonFinite),
   };
   return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<InputFacts[]>) => {
     const resumedBlocks = work.finished.length;
@@ -94,7 +98,8 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
     const all = work.finished.flatMap(({ file, facts }) => facts.map((f) => ({ ...f, bytes: () => file.readBytes(f.input) })));
     const { tensors, metadata } = toStatistics(origin, all);
     let bytes = 0;
-    await writeFileAtomic(output, async (sink) => (bytes = await writeSafetensors(sink, tensors, metadata)), { force, signal });
+    const place = { force, signal, beforeRename: work.placing };
+    await writeFileAtomic(output, async (sink) => (bytes = await writeSafetensors(sink, tensors, metadata)), place);
     return {
       output: opts.output,
       variant: backend.variant,

@@ -1,11 +1,12 @@
 /**
- * Looks at where an output shall go, before any work.
+ * Looks at where an output shall go, before any work, and clears away what a run has left there that was killed at its very end.
  * @module
  */
 import { stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { LmqError } from '@lmq/tensor';
 import { exists } from './text-files.js';
+import { removeFinishedWork } from './work-folder.js';
 
 /**
  * @param kind what will be written
@@ -14,11 +15,13 @@ import { exists } from './text-files.js';
  */
 export async function checkOutput(name: string, kind: 'file' | 'folder', force: boolean, op: string): Promise<string> {
   const output = resolve(name);
+  const finished = await removeFinishedWork(output);
   if (await exists(output)) {
     if (!force) {
       throw new LmqError('file/exists', 'the output is already there', {
         op,
         file: name,
+        ...(finished && { found: 'all of it, by a run that was killed when it was done' }),
         hint: 'Choose another name, or replace it with --force.',
       });
     }

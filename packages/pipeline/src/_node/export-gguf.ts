@@ -5,16 +5,16 @@
  */
 import { join } from 'node:path';
 import { type Checkpoint, type GgufEntry, ggufLlama, ggufNeedsF32, permutedRows, writeGguf } from '@lmq/checkpoints';
-import { writeFileAtomic } from '@lmq/checkpoints/node';
+import { type PlaceOpts, writeFileAtomic } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts, printable } from '@lmq/tensor';
 import type { ExportName } from '../api.js';
+import { isDense } from '../plan.js';
 import { optional, readConfig, readTokenizerJson } from './text-files.js';
 
-export interface ExportGgufOpts extends LongCallOpts {
+export interface ExportGgufOpts extends LongCallOpts, PlaceOpts {
   folder: string;
   output: string;
-  force?: boolean;
   target: Exclude<ExportName, 'lmq'>;
   /** Model name for `general.name`. */
   name: string;
@@ -98,24 +98,28 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
     shape,
     dtype: type,
     bytes: async () => {
-      const parts: Uint8Array[] = [];
+      let stack: Uint8Array | undefined;
+      let at = 0;
       for (const source of sources) {
         const t = await checkpoint.read(source);
-        parts.push(encode(permuteHeads ? selectRows(t, permutedRows(t.shape[0], permuteHeads)) : t, type, source));
+        const part = encode(permuteHeads ? selectRows(t, permutedRows(t.shape[0], permuteHeads)) : t, type, source);
         done(++written, source);
+        if (sources.length === 1) return part;
+        stack ??= new Uint8Array(ggufBytesOf({ shape, type }));
+        stack.set(part, at);
+        at += part.length;
       }
-      return parts.length === 1 ? parts[0]! : concat(parts);
+      return stack!;
     },
   }));
-  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), { force: opts.force, signal: opts.signal });
+  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), opts);
   return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), notes };
 }
 
 /** Quantized linears take the file's block type, other matrices the file's float type (F16 beside block types). */
 function typeOf(format: string, fileType: FileType): FileType {
   if (fileType === 'F32') return 'F32';
-  const dense = format === 'fp32' || format === 'fp16' || format === 'bf16';
-  return dense ? 'F16' : fileType;
+  return isDense({ format }) ? 'F16' : fileType;
 }
 
 function encode(t: CompressedTensor, type: FileType, name: string): Uint8Array {
@@ -152,14 +156,4 @@ function toHalf(data: Float32Array, name: string): Uint16Array {
 
 function bytesOf(data: { buffer: ArrayBufferLike; byteOffset: number; byteLength: number }): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-}
-
-function concat(parts: Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const p of parts) {
-    out.set(p, at);
-    at += p.length;
-  }
-  return out;
 }

@@ -3,18 +3,25 @@
  * licence files. The folder loads wherever a model is expected.
  * @module
  */
-import { copyFile, readdir, realpath, stat, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { type Checkpoint, LMQ_MANIFEST, type LmqEntry, lmqManifest, type TensorToWrite, toLmqTensors } from '@lmq/checkpoints';
-import { createFolder, writeShards } from '@lmq/checkpoints/node';
-import { type LongCallOpts, printable } from '@lmq/tensor';
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type ByteSource,
+  type Checkpoint,
+  LMQ_MANIFEST,
+  type LmqEntry,
+  lmqManifest,
+  type TensorToWrite,
+  toLmqTensors,
+} from '@lmq/checkpoints';
+import { createFolder, folderSource, type PlaceOpts, writeFileAtomic, writeShards } from '@lmq/checkpoints/node';
+import { createPhase, isLmqError, type LongCallOpts, printable } from '@lmq/tensor';
 import type { LayerReport, Recipe } from '../api.js';
 
-export interface ExportLmqOpts extends LongCallOpts {
+export interface ExportLmqOpts extends LongCallOpts, PlaceOpts {
   /** Source folder, for the files that travel along. */
   folder: string;
   output: string;
-  force?: boolean;
   recipe: Recipe;
   layers: LayerReport[];
 }
@@ -23,21 +30,26 @@ export interface ExportLmqOpts extends LongCallOpts {
 const TRAVELS =
   /^(config\.json|generation_config\.json|tokenizer.*|special_tokens_map\.json|vocab\..*|merges\.txt|chat_template\..*|(LICEN[CS]E|NOTICE|USE_POLICY)(\..*)?)$/i;
 
+/** Bytes copied at a time. */
+const CHUNK = 2 ** 24;
+
 /** Writes the folder; it appears under its name only when it is whole. */
 export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Promise<{ bytes: number; notes: string[] }> {
-  const folder = await createFolder(opts.output, { force: opts.force });
+  const folder = await createFolder(opts.output, opts);
   try {
     const tensors: TensorToWrite[] = [];
     const entries: [string, LmqEntry][] = [];
     let bytes = 0;
+    const described = createPhase('describe', checkpoint.tensors.size, 'tensors', opts);
     for (const [name, info] of checkpoint.tensors) {
       // Read once for the description; the data is read again when its turn to be written comes, so that memory holds one tensor.
-      const described = toLmqTensors(name, await checkpoint.read(name), info.shape);
-      entries.push([name, described.entry]);
+      const { entry, tensors: fields } = toLmqTensors(name, await checkpoint.read(name), info.shape);
+      entries.push([name, entry]);
       bytes += info.bytes;
-      for (const [i, t] of described.tensors.entries()) {
+      for (const [i, t] of fields.entries()) {
         tensors.push({ ...t, bytes: async () => toLmqTensors(name, await checkpoint.read(name), info.shape).tensors[i]!.bytes() });
       }
+      described(entries.length, name);
     }
     await writeShards(folder.dir, tensors, { signal: opts.signal, onProgress: opts.onProgress });
     const notes = await copyAlong(opts.folder, folder.dir);
@@ -53,18 +65,28 @@ export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Pr
 
 /**
  * Copies the files that travel along; returns what was left behind. A pipe may never end, and a link that leads out of the folder may name
- * what the user would not publish; but snapshots in the cache of Hugging Face are links to the blobs beside them.
+ * what the user would not publish.
  */
 async function copyAlong(from: string, to: string): Promise<string[]> {
-  const home = await realpath(from);
-  const homes = [home];
-  if (basename(dirname(home)) === 'snapshots') homes.push(join(home, '..', '..', 'blobs'));
   const notes: string[] = [];
   for (const name of await readdir(from)) {
     if (!TRAVELS.test(name)) continue;
-    const file = await realpath(join(from, name)).catch(() => undefined); // a link to nothing
-    if (file && homes.includes(dirname(file)) && (await stat(file)).isFile()) await copyFile(file, join(to, name));
-    else notes.push(`${printable(name)} is not copied along: it is not a regular file of the model folder`);
+    try {
+      await copyFile(await folderSource(from, name), join(to, name));
+    } catch (e) {
+      if (!isLmqError(e) || (e.code !== 'file/format' && e.code !== 'file/missing')) throw e;
+      notes.push(`${printable(name)} is not copied along: it is not a regular file of the model folder`);
+    }
   }
   return notes;
+}
+
+async function copyFile(from: ByteSource, to: string): Promise<void> {
+  try {
+    await writeFileAtomic(to, async (sink) => {
+      for (let at = 0; at < from.size; at += CHUNK) await sink.write(await from.read(at, Math.min(CHUNK, from.size - at)));
+    });
+  } finally {
+    await from.close();
+  }
 }

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import type { SafetensorsFile } from '@lmq/checkpoints';
+import type { NonFinitePolicy, SafetensorsFile } from '@lmq/checkpoints';
 import type { Architecture } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
 import type { OpenModel } from './open-model.js';
@@ -26,6 +26,11 @@ export async function fingerprintOf(model: OpenModel, variant: string): Promise<
     tensors: digest(JSON.stringify([...model.checkpoint.tensors.values()].map(({ file: _, ...t }) => t))),
     architecture: digest(JSON.stringify(model.architecture)),
   };
+}
+
+/** The part that a policy other than the default adds. */
+export function policyPrint(nonFinite: NonFinitePolicy = 'error'): Fingerprint {
+  return nonFinite === 'error' ? {} : { 'policy for NaN and infinity': nonFinite };
 }
 
 /** Name, size and time of a file. */

@@ -5,16 +5,8 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import {
-  type Checkpoint,
-  guardNonFinite,
-  lmqManifest,
-  type NonFiniteFound,
-  type NonFinitePolicy,
-  openLmq,
-  toLmqTensors,
-} from '@lmq/checkpoints';
-import { type Backend, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
+import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
 import type { LayerReport, Recipe } from '../api.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
@@ -24,11 +16,13 @@ import { fileStores } from './activation-files.js';
 import { checkOutput } from './check-output.js';
 import { exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
-import { type Fingerprint, fileState, fingerprintOf, windowsDigest } from './fingerprint.js';
+import { type Fingerprint, fileState, fingerprintOf, policyPrint, windowsDigest } from './fingerprint.js';
+import { guardWeights, type NonFiniteOpts } from './guard-weights.js';
 import type { OpenModel } from './open-model.js';
 import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 
-export interface QuantizeModelOpts extends LongCallOpts {
+/** With `nonFinite: 'warn'` the linears to quantize must still be finite. */
+export interface QuantizeModelOpts extends LongCallOpts, NonFiniteOpts {
   backend: Backend;
   recipe: Recipe;
   /** File (GGUF) or folder (lmq) to write. */
@@ -41,13 +35,6 @@ export interface QuantizeModelOpts extends LongCallOpts {
   force?: boolean;
   /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
   restart?: boolean;
-  /**
-   * What to do about weights that are NaN or infinite, wherever in the model; see `guardNonFinite`. Default `error`. With `warn` the linears
-   * to quantize must still be finite.
-   */
-  nonFinite?: NonFinitePolicy;
-  /** Told of each tensor that holds some, before any work. */
-  onNonFinite?: (found: NonFiniteFound) => void;
 }
 
 export interface QuantizeModelReport {
@@ -81,7 +68,7 @@ interface BlockFacts {
  */
 export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): Promise<QuantizeModelReport> {
   const start = Date.now();
-  const { recipe, backend, statistics, restart, nonFinite = 'error' } = opts;
+  const { recipe, backend, statistics, restart, nonFinite } = opts;
   const { architecture, folder } = model;
   if (!folder) {
     throw new LmqError('model/unsupported', 'a GGUF file cannot be quantized again', {
@@ -93,8 +80,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const output = await checkOutput(opts.output, recipe.export === 'lmq' ? 'folder' : 'file', opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
-  await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
-  const checkpoint = guardNonFinite(model.checkpoint, nonFinite);
+  const checkpoint = await guardWeights(model.checkpoint, opts);
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
@@ -102,7 +88,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     ...(statistics
       ? { statistics: JSON.stringify([statistics.origin, await fileState(statistics.file)]) }
       : { 'calibration text': windowsDigest(calibration) }),
-    ...(nonFinite !== 'error' && { 'policy for NaN and infinity': nonFinite }),
+    ...policyPrint(nonFinite),
   };
   return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<BlockFacts>) => {
     const resumedBlocks = work.finished.length;
@@ -116,7 +102,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       checkpoint,
       work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
     );
-    const shared = { ...opts, folder, output };
+    const shared = { ...opts, folder, output, beforeRename: work.placing };
     const { bytes, notes } =
       recipe.export === 'lmq'
         ? await exportLmq(result, { ...shared, layers })
@@ -134,17 +120,6 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       notes,
     };
   });
-}
-
-/** Reads every tensor once, so that what is wrong with the last one is known before hours of work. */
-async function lookAtWeights(checkpoint: Checkpoint, opts: LongCallOpts): Promise<void> {
-  const done = createPhase('look for NaN', checkpoint.tensors.size, 'tensors', opts);
-  let seen = 0;
-  for (const name of checkpoint.tensors.keys()) {
-    opts.signal?.throwIfAborted();
-    await checkpoint.read(name);
-    done(++seen, name);
-  }
 }
 
 function commit(work: WorkFolder<BlockFacts>, { layer, weights, layers }: BlockResult): Promise<void> {

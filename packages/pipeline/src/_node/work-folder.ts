@@ -8,13 +8,14 @@
  *       block-<i>.json            facts about them; written last: block i is finished
  *       inputs-<i>.f32            activations before block i; only those of the next block
  *       float-<i>.f32             the same in the float model, for GPTAQ
+ *       output.json               the output, complete and about to get its name: what to know it by
  *       lock                      process id of the run at work
  * @module
  */
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '@lmq/checkpoints';
-import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
+import { fileSource, isRunning, removePartials, writeFileAtomic } from '@lmq/checkpoints/node';
 import { isLmqError, LmqError } from '@lmq/tensor';
 import { openActivations } from './activation-files.js';
 import type { Fingerprint } from './fingerprint.js';
@@ -33,6 +34,8 @@ export interface WorkFolder<Facts> {
   readonly finished: readonly FinishedBlock<Facts>[];
   /** Records a block; once it returns, the block survives a crash. */
   commit(layer: number, tensors: readonly TensorToWrite[], facts: Facts): Promise<void>;
+  /** Remembers the complete output before it gets its name, so that the folder is known to be done with if it stays behind. */
+  placing(temporary: string): Promise<void>;
   /** Closes the parts; the folder stays for the next run. */
   close(): Promise<void>;
   /** Closes the parts and removes the folder. */
@@ -73,6 +76,27 @@ export async function withWorkFolder<Facts, T>(
   }
 }
 
+/**
+ * Removes the working folder of a run that was killed when its output was in place already, as it would have done next.
+ * @returns whether there was one. That of another output of this name, about to be replaced, is still good and stays
+ * @throws LmqError `file/exists` when that run is not over
+ */
+export async function removeFinishedWork(output: string): Promise<boolean> {
+  const path = workPath(output);
+  const known = join(path, 'output.json');
+  if (!(await exists(output)) || !(await exists(known))) return false;
+  if ((await readJson(known)) !== (await identity(output))) return false;
+  await refuseRunning(path);
+  await rm(path, { recursive: true, force: true });
+  return true;
+}
+
+/** Tells files and folders apart under any name, until they are changed. */
+async function identity(path: string): Promise<string> {
+  const { ino, size, mtimeNs } = await stat(path, { bigint: true });
+  return [ino, size, mtimeNs].join(' ');
+}
+
 /** The block to go on at, the first that is not finished, and its inputs where they are there; undefined at the beginning. */
 export async function resumePoint({ path, finished }: WorkFolder<unknown>, sizes: readonly number[]) {
   const last = finished.at(-1);
@@ -84,7 +108,7 @@ export async function resumePoint({ path, finished }: WorkFolder<unknown>, sizes
 }
 
 /**
- * Opens the working folder of an output, making it when there is none.
+ * Opens the working folder of an output, making it when there is none, and removes half-written outputs of killed runs.
  * @throws LmqError `argument/option` when it belongs to other work, naming what differs; `file/exists` when another process is at it
  */
 export async function openWorkFolder<Facts>(output: string, { fingerprint, restart = false }: WorkOpts): Promise<WorkFolder<Facts>> {
@@ -93,6 +117,7 @@ export async function openWorkFolder<Facts>(output: string, { fingerprint, resta
   if (restart) await rm(path, { recursive: true, force: true });
   await mkdir(path, { recursive: true });
   await writeFile(join(path, 'lock'), String(process.pid));
+  await removePartials(output);
 
   const print = join(path, 'fingerprint.json');
   if (await exists(print)) compareFingerprints((await readJson(print)) as Fingerprint, fingerprint, path);
@@ -115,6 +140,7 @@ export async function openWorkFolder<Facts>(output: string, { fingerprint, resta
       await writeText(join(path, `block-${layer}.json`), JSON.stringify(facts));
       finished.push(await openBlock(path, layer));
     },
+    placing: async (temporary) => writeText(join(path, 'output.json'), JSON.stringify(await identity(temporary))),
     close,
     async remove() {
       await close();
@@ -131,7 +157,7 @@ async function openBlock<Facts>(folder: string, layer: number): Promise<Finished
 }
 
 /** Writes a small file whole or not at all. */
-function writeText(path: string, text: string): Promise<unknown> {
+function writeText(path: string, text: string): Promise<void> {
   return writeFileAtomic(path, async (sink) => sink.write(new TextEncoder().encode(text)), { force: true });
 }
 
@@ -158,13 +184,4 @@ async function refuseRunning(path: string): Promise<void> {
     found: `process ${pid}`,
     hint: 'Wait for it, or stop it.',
   });
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (e) {
-    return (e as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
