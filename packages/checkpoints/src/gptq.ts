@@ -38,7 +38,7 @@ export function openGptq(physical: SafetensorsFile, config: unknown, opts: OpenG
   const file = opts.file ?? 'config.json';
   const read = readGptqConfig(config, OP, file);
   if (opts.version !== undefined) read.version = checkOneOf(opts.version, 'version', ['v1', 'v2'], OP);
-  return openPacked(physical, { format: 'gptq', op: OP, parts: GPTQ_PARTS, plan: (linear) => planGptq(linear, read) });
+  return openPacked(physical, { format: 'gptq', op: OP, parts: GPTQ_PARTS }, (linear) => planGptq(linear, read));
 }
 
 function planGptq(linear: PackedLinear, config: GptqConfig): LinearPlan {
