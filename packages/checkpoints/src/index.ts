@@ -1,4 +1,6 @@
 export type * from './api.js';
+export * from './auto-round.js';
+export * from './auto-round-write.js';
 export * from './awq.js';
 export * from './awq-write.js';
 export * from './bitsandbytes.js';

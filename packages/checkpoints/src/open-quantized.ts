@@ -6,6 +6,7 @@ import { fail } from './_checks.js';
 import { type Fields, field, fieldsOf, textField } from './_object.js';
 import { hasPackedLinears } from './_packed-linears.js';
 import type { Checkpoint, SafetensorsFile } from './api.js';
+import { openAutoRound } from './auto-round.js';
 import { openAwq } from './awq.js';
 import { openBitsandbytes } from './bitsandbytes.js';
 import { openGptq } from './gptq.js';
@@ -18,7 +19,7 @@ export interface OpenQuantizedOpts {
 }
 
 /**
- * The checkpoint read as its configuration says: GPTQ, AWQ, bitsandbytes, or as it is when it is not quantized (or is GGUF or lmq's own,
+ * The checkpoint read as its configuration says: GPTQ, AWQ, bitsandbytes, AutoRound, or as it is when it is not quantized (or is GGUF or lmq's own,
  * which say so themselves).
  * @param checkpoint as `openCheckpoint` gives it; closed by the result's `close`
  * @param config contents of config.json
@@ -72,12 +73,17 @@ const OPENERS: ReadonlyMap<
     gptq: openGptq,
     awq: openAwq,
     bitsandbytes: openBitsandbytes,
+    'auto-round': openAutoRound,
+    'intel/auto-round': openAutoRound, // its first versions
   }),
 );
 
 const isSafetensors = (c: Checkpoint): c is SafetensorsFile => typeof (c as Partial<SafetensorsFile>).readBytes === 'function';
 
-/** Files of the tools' own, beside config.json, do not always name the method: only AutoAWQ has `w_bit`, AutoGPTQ `desc_act`, bitsandbytes `load_in_…`. */
+/**
+ * Files of the tools' own, beside config.json, do not always name the method: only AutoAWQ has `w_bit`, and AutoGPTQ `desc_act`. Nor do
+ * those of the first versions of bitsandbytes in config.json.
+ */
 function methodOf(of: Fields): string | undefined {
   const named = textField(of, 'quant_method') ?? textField(of, 'method');
   if (named !== undefined) return named.toLowerCase();

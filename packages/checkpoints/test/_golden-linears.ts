@@ -34,3 +34,17 @@ export interface BnbCase {
 }
 
 export const bnbCases = goldenLinears<BnbCase>('bitsandbytes');
+
+export interface AutoRoundCase {
+  /** `packing_format` of the configuration. */
+  packing: string;
+  bits: number;
+  out: number;
+  in: number;
+  group: number;
+  sym: boolean;
+  /** FNV-1a of the weights' fp16 bits, [out, in]. */
+  weight: string;
+}
+
+export const autoRoundCases = goldenLinears<AutoRoundCase>('auto_round');
