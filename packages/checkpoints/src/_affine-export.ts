@@ -2,7 +2,7 @@
  * What GPTQ and AWQ files can hold of an `affine` tensor.
  * @module
  */
-import { validate } from '@lmq/formats';
+import { isFloatZeros, validate, zeroValues } from '@lmq/formats';
 import type { Affine, CompressedTensor, FloatFormat } from '@lmq/tensor';
 import { fail } from './_checks.js';
 import { FLOAT_DTYPES } from './_dtypes.js';
@@ -50,6 +50,11 @@ export function exportable(name: string, t: CompressedTensor, op: string): Expor
     refuse('scales of this format cannot be stored', 'fp16 or bf16', format, 'Runtimes would round them; quantize with fp16 scales.');
   const [out, inputs] = t.shape;
   const groups = Math.ceil(inputs / t.groupSize);
+  if (isFloatZeros(t.zeroPoints)) {
+    const largest = 2 ** t.bits - 1;
+    const bad = zeroValues(t, 0, out * groups).find((z) => !(Number.isInteger(z) && z >= 0 && z <= largest));
+    if (bad !== undefined) refuse('a zero point between codes cannot be stored', `integers 0 … ${largest}`, bad, 'Write HQQ.');
+  }
   return {
     module,
     t,

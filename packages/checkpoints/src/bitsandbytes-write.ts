@@ -4,7 +4,7 @@
  * @module
  */
 
-import { scaleValues, validate, zeroPointValues } from '@lmq/formats';
+import { scaleValues, validate, zeroValues } from '@lmq/formats';
 import { type Affine, type CompressedTensor, checkOneOf, contiguous, type FloatFormat, type Lut, type Scales } from '@lmq/tensor';
 import { moduleOf, type Refuse, refusal } from './_affine-export.js';
 import { BNB_BLOCKS, BNB_TABLES, maximumOfScale, otherCode, QUANT_STATE, shiftMiddle, streamOfRows } from './_bitsandbytes.js';
@@ -109,7 +109,7 @@ function rowTensors(module: string, t: Affine, refuse: Refuse): TensorToWrite[] 
   const { block } = t.scales;
   if (t.bits !== 8) refuse('codes of this width cannot be stored', '8 bits', t.bits, 'Quantize to 8 bits, or to nf4 or fp4.');
   if (block[1] < inputs) refuse('groups cannot be stored', 'a scale per row', `groups of ${block[1]}`);
-  if (t.zeroPoints && zeroPointValues(t, 0, t.scales.data.length).some((z) => z !== 128))
+  if (t.zeroPoints && (zeroValues(t, 0, t.scales.data.length) as Float32Array).some((z) => z !== 128))
     refuse('zero points cannot be stored', 'symmetric codes', 'zero points');
   const maxima = scaleValues(t.scales).map((scale) => {
     const maximum = maximumOfScale(scale);

@@ -11,6 +11,8 @@ export * from './gguf-types.js';
 export * from './gguf-write.js';
 export * from './gptq.js';
 export * from './gptq-write.js';
+export * from './hqq.js';
+export * from './hqq-write.js';
 export * from './json.js';
 export * from './lmq.js';
 export * from './lmq-write.js';

@@ -10,6 +10,7 @@ import { openAutoRound } from './auto-round.js';
 import { openAwq } from './awq.js';
 import { openBitsandbytes } from './bitsandbytes.js';
 import { openGptq } from './gptq.js';
+import { openHqq } from './hqq.js';
 
 const OP = 'openQuantized';
 
@@ -19,7 +20,7 @@ export interface OpenQuantizedOpts {
 }
 
 /**
- * The checkpoint read as its configuration says: GPTQ, AWQ, bitsandbytes, AutoRound, or as it is when it is not quantized (or is GGUF or lmq's own,
+ * The checkpoint read as its configuration says: GPTQ, AWQ, bitsandbytes, HQQ, AutoRound, or as it is when it is not quantized (or is GGUF or lmq's own,
  * which say so themselves).
  * @param checkpoint as `openCheckpoint` gives it; closed by the result's `close`
  * @param config contents of config.json
@@ -73,6 +74,7 @@ const OPENERS: ReadonlyMap<
     gptq: openGptq,
     awq: openAwq,
     bitsandbytes: openBitsandbytes,
+    hqq: openHqq,
     'auto-round': openAutoRound,
     'intel/auto-round': openAutoRound, // its first versions
   }),

@@ -48,3 +48,18 @@ export interface AutoRoundCase {
 }
 
 export const autoRoundCases = goldenLinears<AutoRoundCase>('auto_round');
+
+export interface HqqCase {
+  nbits: number;
+  out: number;
+  in: number;
+  group: number;
+  axis: 0 | 1;
+  channelWise: boolean;
+  dtype: 'float32' | 'float16' | 'bfloat16';
+  viewAsFloat: boolean;
+  /** FNV-1a of the weights in float32, as decoded in float32. */
+  weight: string;
+}
+
+export const hqqCases = goldenLinears<HqqCase>('hqq');
