@@ -89,7 +89,7 @@ function zerosOf(t: Affine, format: FloatFormat, groups: number, refuse: Refuse)
 
 export interface HqqConfigOpts {
   bits: number;
-  /** Weights that share a scale. */
+  /** Input columns that share a scale; -1 for a whole row. */
   groupSize: number;
   /** Modules whose weights are not quantized, as the ends of their names (`lm_head`, `self_attn.q_proj`). Default lm_head. */
   skipModules?: readonly string[];
@@ -102,7 +102,7 @@ export interface HqqConfigOpts {
 export function hqqConfig({ bits, groupSize, skipModules = ['lm_head'] }: HqqConfigOpts): Record<string, unknown> {
   const op = 'hqqConfig';
   checkOneOf(String(bits), 'bits', HQQ_BITS.map(String), op);
-  checkInteger(groupSize, 'groupSize', 1, 2 ** 31 - 1, op);
+  if (groupSize !== -1) checkInteger(groupSize, 'groupSize', 1, 2 ** 31 - 1, op);
   const weights = {
     nbits: bits,
     channel_wise: true,
