@@ -20,6 +20,28 @@ export function unevenGroup(index: Int32Array, groups: number, groupSize: number
   return count.findIndex((n, g) => n !== Math.min(groupSize, index.length - g * groupSize));
 }
 
+/**
+ * True when a stored group index has columns grouped in order.
+ * @throws LmqError `file/format` for an entry that names no group, or groups of another number of columns
+ */
+export function isOrdered(index: Int32Array, groups: number, groupSize: number, part: string, where: ErrorFacts): boolean {
+  let ordered = true;
+  for (let c = 0; c < index.length; c++) {
+    const g = index[c]!;
+    if (g < 0 || g >= groups)
+      fail('file/format', `${part}[${c}] names no group`, { ...where, op: 'read', expected: `0 … ${groups - 1}`, found: g });
+    ordered &&= g === Math.floor(c / groupSize);
+  }
+  const uneven = ordered ? -1 : unevenGroup(index, groups, groupSize);
+  if (uneven >= 0)
+    fail('file/format', `${part} gives group ${uneven} the wrong number of columns`, {
+      ...where,
+      op: 'read',
+      hint: 'Runtimes disagree on such a file; quantize the model again.',
+    });
+  return ordered;
+}
+
 /** The one group size of the configuration that gives this many groups. */
 export function fittingGroupSize(config: GroupSizes, inputs: number, groups: number, where: ErrorFacts): number {
   const sizes = new Set([...config.groupSizes].map((g) => (g === -1 ? inputs : Math.min(g, inputs))));

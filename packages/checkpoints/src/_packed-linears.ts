@@ -56,7 +56,8 @@ function split(name: string): [module: string, part: string] {
 
 /** True when a checkpoint has linears of any format that is read. */
 export function hasPackedLinears(tensors: Checkpoint['tensors']): boolean {
-  for (const name of tensors.keys()) if (/\.(?:qweight|SCB|W_q|weight\.quant_state\.bitsandbytes__\w+)$/.test(name)) return true;
+  for (const name of tensors.keys())
+    if (/\.(?:qweight|weight_packed|SCB|W_q|weight\.quant_state\.bitsandbytes__\w+)$/.test(name)) return true;
   return false;
 }
 
