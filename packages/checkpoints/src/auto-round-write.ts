@@ -1,8 +1,49 @@
 /**
- * The configuration of AutoRound checkpoints. Their tensors are those of `toGptqTensors` or `toAwqTensors`, without act-order.
+ * Writing AutoRound checkpoints: an `affine` tensor as the tensors of a linear, those of GPTQ or AWQ, and the configuration that goes beside
+ * them.
  * @module
  */
-import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import type { GptqVersion } from '@lmq/formats';
+import { type CompressedTensor, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { refusal } from './_affine-export.js';
+import type { TensorToWrite } from './api.js';
+import { toAwqTensors } from './awq-write.js';
+import { toGptqTensors } from './gptq-write.js';
+
+/** How linears are stored: as GPTQ with zero points of version 1 or 2, or as AWQ. */
+export type AutoRoundPacking = 'gptq-v1' | 'gptq-v2' | 'awq';
+
+const PACKINGS: Readonly<Record<AutoRoundPacking, string>> = {
+  'gptq-v1': 'auto_round:auto_gptq',
+  'gptq-v2': 'auto_round:gptqmodel',
+  awq: 'auto_round:auto_awq',
+};
+
+const packingOf = (packing: AutoRoundPacking, op: string) =>
+  checkOneOf(packing, 'packing', Object.keys(PACKINGS) as AutoRoundPacking[], op);
+
+export interface AutoRoundTensorsOpts {
+  packing: AutoRoundPacking;
+}
+
+/**
+ * The tensors of the weight `<module>.weight`, codes and scales as they are. A bias is written beside them like any other tensor.
+ * @throws LmqError `export/unsupported` for act-order, else as `toGptqTensors` and `toAwqTensors`
+ */
+export function toAutoRoundTensors(name: string, tensor: CompressedTensor, opts: AutoRoundTensorsOpts): TensorToWrite[] {
+  const op = 'toAutoRoundTensors';
+  const packing = packingOf(opts.packing, op);
+  if (packing === 'awq') return toAwqTensors(name, tensor);
+  if (tensor.kind === 'affine' && tensor.groupIndex)
+    refusal(name, op)(
+      'act-order cannot be stored',
+      'columns grouped in order',
+      'a groupIndex',
+      'Quantize without act-order, or write GPTQ.',
+    );
+  const tensors = toGptqTensors(name, tensor, { version: packing.slice(-2) as GptqVersion });
+  return packing === 'gptq-v1' ? tensors.filter((t) => !t.name.endsWith('.g_idx')) : tensors; // AutoRound has it for GPTQModel only
+}
 
 /** How a linear is quantized. */
 export interface AutoRoundScheme {
@@ -14,13 +55,10 @@ export interface AutoRoundScheme {
 }
 
 export interface AutoRoundConfigOpts extends AutoRoundScheme {
-  /** The tensors: GPTQ with zero points of version 1 or 2, or AWQ. */
-  packing: 'gptq-v1' | 'gptq-v2' | 'awq';
+  packing: AutoRoundPacking;
   /** Modules that differ, by their full names; `null` where weights are not quantized. Default none: then only lm_head is not. */
   layers?: ReadonlyMap<string, Partial<AutoRoundScheme> | null>;
 }
-
-const PACKINGS = { 'gptq-v1': 'auto_round:auto_gptq', 'gptq-v2': 'auto_round:gptqmodel', awq: 'auto_round:auto_awq' };
 
 /**
  * The configuration of an AutoRound checkpoint: `quantization_config` of config.json.
@@ -28,7 +66,7 @@ const PACKINGS = { 'gptq-v1': 'auto_round:auto_gptq', 'gptq-v2': 'auto_round:gpt
  */
 export function autoRoundConfig(opts: AutoRoundConfigOpts): Record<string, unknown> {
   const op = 'autoRoundConfig';
-  const packing = checkOneOf(opts.packing, 'packing', Object.keys(PACKINGS) as (keyof typeof PACKINGS)[], op);
+  const packing = packingOf(opts.packing, op);
   const scheme = ({ bits, groupSize, sym }: Partial<AutoRoundScheme>) => {
     if (bits !== undefined) checkOneOf(String(bits), 'bits', packing === 'awq' ? ['4'] : ['2', '3', '4', '8'], op);
     if (groupSize !== undefined && groupSize !== -1) checkInteger(groupSize, 'groupSize', 1, 2 ** 32, op);

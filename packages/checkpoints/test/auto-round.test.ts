@@ -1,9 +1,7 @@
-import { decode, encodeFloats, type GptqVersion } from '@lmq/formats';
+import { decode, encodeFloats } from '@lmq/formats';
 import type { Affine } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
-import { autoRoundConfig } from '../src/auto-round-write.js';
-import { toAwqTensors } from '../src/awq-write.js';
-import { toGptqTensors } from '../src/gptq-write.js';
+import { autoRoundConfig, toAutoRoundTensors } from '../src/auto-round-write.js';
 import { openQuantized } from '../src/open-quantized.js';
 import { expectFailure } from './_files.js';
 import { type AutoRoundCase, autoRoundCases, fnv } from './_golden-linears.js';
@@ -39,10 +37,8 @@ describe('golden checkpoints', () => {
     expect(t.zeroPoints === undefined).toBe(c.sym);
     const unsigned = decode(t).data.map((x) => x + 0); // they were decoded by multiplication with 1 and 0, whose sums have no negative zero
     expect(fnv(encodeFloats('fp16', unsigned))).toBe(c.weight);
-    const packing = packingOf(c);
-    const version = packing.slice(-2) as GptqVersion;
-    const again = await storedOf(packing === 'awq' ? toAwqTensors(W, t) : toGptqTensors(W, t, { version }));
-    if (!c.tensors.g_idx) delete again[`${L}.g_idx`]; // AutoRound writes it for GPTQModel only
+    const again = await storedOf(toAutoRoundTensors(W, t, { packing: packingOf(c) }));
+    if (c.packing === 'auto_round') delete again[`${L}.g_idx`]; // written for GPTQModel
     expect(again).toEqual(under(L, c.tensors));
   });
 
@@ -115,6 +111,14 @@ describe('configuration', () => {
     const two = caseOf({ packing: 'auto_round:gptqmodel', bits: 4, sym: true });
     const model = await open(under(L, two.tensors), bare);
     await expectFailure(() => model.read(W), 'model/config', { tensor: W });
+  });
+
+  it('goes with tensors without act-order', async () => {
+    const t = (await (await open(under(L, v1.tensors), configOf(v1))).read(W)) as Affine;
+    const mixed = { ...t, groupIndex: Int32Array.from({ length: 64 }, (_, c) => c % 2) };
+    for (const packing of ['gptq-v1', 'gptq-v2', 'awq'] as const)
+      await expectFailure(() => toAutoRoundTensors(W, mixed, { packing }), 'export/unsupported', { expected: 'columns grouped in order' });
+    await expectFailure(() => toAutoRoundTensors(W, t, { packing: 'gptq' as 'awq' }), 'argument/option');
   });
 
   it('is written with its exceptions', () => {

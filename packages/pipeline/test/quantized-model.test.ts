@@ -11,6 +11,7 @@ import {
   hqqConfig,
   type SafetensorsFile,
   type TensorToWrite,
+  toAutoRoundTensors,
   toAwqTensors,
   toBitsandbytesTensors,
   toGptqTensors,
@@ -111,7 +112,7 @@ describe('a folder quantized by other tools', () => {
       ] as const,
       hqq: [toHqqTensors, hqqConfig({ bits, groupSize })] as const,
       'auto-round': [
-        (name: string, t: CompressedTensor) => toGptqTensors(name, t, { version: 'v1' }),
+        (name: string, t: CompressedTensor) => toAutoRoundTensors(name, t, { packing: 'gptq-v1' }),
         autoRoundConfig({ packing: 'gptq-v1', bits, groupSize, sym: true }),
       ] as const,
     }[format];
