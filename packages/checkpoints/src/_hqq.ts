@@ -22,13 +22,13 @@ const NUMBERS: Readonly<Record<string, (bytes: Uint8Array) => number>> = {
   F32: (bytes) => typedView(bytes, Float32Array)[0]!,
 };
 
-/** A number of a linear; `undefined` where the part may be absent and is. */
+/** A number of a linear. @throws LmqError `file/format` when it is absent or no scalar */
 export async function scalarOf(linear: PackedLinear, part: string): Promise<number> {
   linear.shape(part, Object.keys(NUMBERS), 0);
   return NUMBERS[linear.dtype(part)]!(await linear.bytes(part));
 }
 
-/** A fact that is true or false; false when it is absent. */
+/** A fact that is true or false; `absent` when it is not there. */
 export async function flagOf(linear: PackedLinear, part: string, absent = false): Promise<boolean> {
   return linear.parts.has(part) ? (await scalarOf(linear, part)) !== 0 : absent;
 }

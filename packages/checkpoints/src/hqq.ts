@@ -60,17 +60,9 @@ interface Geometry {
 }
 
 async function planHqq(linear: PackedLinear): Promise<LinearPlan> {
-  const { where, parts } = linear;
-  const old =
-    OLD_PARTS.find((part) => parts.has(part)) ??
-    ((await flagOf(linear, 'quant_scale')) || (await flagOf(linear, 'quant_zero')) ? 'quant_scale' : undefined);
-  if (old !== undefined)
-    fail('model/unsupported', 'the scales are quantized, which HQQ has given up', {
-      ...where,
-      expected: 'scale and zero',
-      found: old,
-      hint: 'Quantize the original weights without quant_scale, quant_zero and offload_meta.',
-    });
+  const { parts } = linear;
+  const old = OLD_PARTS.find((part) => parts.has(part));
+  if (old !== undefined) oldScales(linear, old);
   const is = await geometryOf(linear);
   const packing = hqqPacking(is.bits);
   checkCodes(linear, is, packing);
@@ -83,6 +75,7 @@ async function planHqq(linear: PackedLinear): Promise<LinearPlan> {
       ? `affine ${bits}-bit ${group === inputs ? 'per row' : `g${group}`}`
       : `hqq ${bits}-bit g${group} axis ${is.axis}, decoded to fp32`,
     async read() {
+      for (const flag of ['quant_scale', 'quant_zero']) if (await flagOf(linear, flag)) oldScales(linear, flag);
       const codes = await readCodes(linear, is);
       const [scales, zeros] = [await scale.read(), await zero.read()];
       if (!held) return decodeGroups(is, codes, decodeFloats(scale.format, scales), decodeFloats(zero.format, zeros));
@@ -98,6 +91,16 @@ async function planHqq(linear: PackedLinear): Promise<LinearPlan> {
       } satisfies Affine;
     },
   };
+}
+
+/** Throws. */
+function oldScales(linear: PackedLinear, found: string): never {
+  return fail('model/unsupported', 'the scales are quantized, which HQQ has given up', {
+    ...linear.where,
+    expected: 'scale and zero',
+    found,
+    hint: 'Quantize the original weights without quant_scale, quant_zero and offload_meta.',
+  });
 }
 
 async function geometryOf(linear: PackedLinear): Promise<Geometry> {
