@@ -5,23 +5,22 @@
  */
 import type { GptqVersion } from '@lmq/formats';
 import { fail } from './_checks.js';
+import type { GroupSizes } from './_group-index.js';
 import { type Fields, field, fieldsOf } from './_object.js';
 import { configFields, configFlag, configInteger, configText } from './_quant-config.js';
 
 export const GPTQ_PARTS = ['qweight', 'qzeros', 'scales', 'g_idx'] as const;
 export const GPTQ_BITS: readonly number[] = [2, 3, 4, 8];
 
-export interface GptqConfig {
-  /** Bits that a linear may have: one number, but for rules of `dynamic`. */
+export interface GptqConfig extends GroupSizes {
+  /** Bits that a linear may have: one number, but for rules. */
   bits: Set<number>;
-  /** Group sizes that a linear may have; -1 is a whole row. */
   groupSizes: Set<number>;
-  /** `undefined` when the configuration does not say, or rules of `dynamic` change it. */
+  /** `undefined` when the configuration does not say, or rules change it. */
   sym?: boolean;
   /** Act-order; as `sym`. */
   descAct?: boolean;
   version: GptqVersion;
-  file: string;
 }
 
 /** @throws LmqError `model/config`, `model/unsupported` */
@@ -60,7 +59,7 @@ export function readGptqConfig(config: unknown, op: string, file: string): GptqC
 
 const REPACK = 'Get the checkpoint in the format gptq, or quantize the original weights.';
 
-function bitsOf(of: Fields, where: { op: string; file: string }, optional = false): number | undefined {
+export function bitsOf(of: Fields, where: { op: string; file: string }, optional = false): number | undefined {
   if (optional && field(of, 'bits') === undefined) return undefined;
   const bits = configInteger(of, ['bits'], where);
   if (GPTQ_BITS.includes(bits)) return bits;
@@ -69,7 +68,7 @@ function bitsOf(of: Fields, where: { op: string; file: string }, optional = fals
   return fail(known ? 'model/unsupported' : 'model/config', what, { ...where, expected: '2, 3, 4 or 8', found: bits });
 }
 
-function groupSizeOf(of: Fields, where: { op: string; file: string }, optional = false): number | undefined {
+export function groupSizeOf(of: Fields, where: { op: string; file: string }, optional = false): number | undefined {
   if (optional && field(of, 'group_size') === undefined) return undefined;
   const size = configInteger(of, ['group_size'], where);
   if (size === -1 || size >= 1) return size;
@@ -90,13 +89,18 @@ function addDynamic(of: Fields, into: GptqConfig, where: { op: string; file: str
     for (const key of ['quant_method', 'method', 'checkpoint_format', 'format', 'pack_dtype'])
       if (field(fields, key) !== undefined)
         fail('model/unsupported', 'a rule of dynamic changes how codes are stored', { ...where, found: `${key} in ${rule}` });
-    const bits = bitsOf(fields, where, true);
-    if (bits !== undefined) into.bits.add(bits);
-    const size = groupSizeOf(fields, where, true);
-    if (size !== undefined) into.groupSizes.add(size);
-    const sym = configFlag(fields, 'sym', where);
-    if (sym !== undefined && sym !== into.sym) into.sym = undefined;
+    addRule(fields, into, where);
     const descAct = configFlag(fields, 'desc_act', where);
     if (descAct !== undefined && descAct !== into.descAct) into.descAct = undefined;
   }
+}
+
+/** What linears may be, widened by a rule for some of them. */
+export function addRule(rule: Fields, into: Pick<GptqConfig, 'bits' | 'groupSizes' | 'sym'>, where: { op: string; file: string }): void {
+  const bits = bitsOf(rule, where, true);
+  if (bits !== undefined) into.bits.add(bits);
+  const size = groupSizeOf(rule, where, true);
+  if (size !== undefined) into.groupSizes.add(size);
+  const sym = configFlag(rule, 'sym', where);
+  if (sym !== undefined && sym !== into.sym) into.sym = undefined;
 }

@@ -5,8 +5,9 @@
  * {@link writeLayout} and {@link planLayout} mirror each other, kind by kind.
  * @module
  */
-import { BLOCK_TYPES, FLOAT_TRAITS, MINIFLOAT_FORMATS, rowBytes, scaleGrid } from '@lmq/formats';
+import { BLOCK_TYPES, FLOAT_TRAITS, isFloatZeros, MINIFLOAT_FORMATS, rowBytes, scaleGrid } from '@lmq/formats';
 import {
+  type Affine,
   type BlockType,
   type CompressedTensor,
   contiguous,
@@ -63,7 +64,11 @@ export function writeLayout(t: CompressedTensor, path: string, out: TensorToWrit
     case 'affine': {
       put('codes', [rows, rowBytes(cols, t.bits)], 'U8', t.codes);
       const layout: LmqLayout = { kind, shape, bits: t.bits, groupSize: t.groupSize, scales: putScales(t.scales) };
-      if (t.zeroPoints) {
+      if (isFloatZeros(t.zeroPoints)) {
+        const { format, data } = t.zeroPoints;
+        put('zero_points', [data.length], FLOAT_DTYPES[format], data);
+        layout.zeroPoints = { format };
+      } else if (t.zeroPoints) {
         put('zero_points', [t.zeroPoints.length], 'U8', t.zeroPoints);
         layout.zeroPoints = true;
       }
@@ -207,6 +212,15 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
     const g = object(value, 'global', 'op', 'value');
     return { op: oneOf(g.op, 'op', ['divide', 'multiply']), value: number(g.value, 'value') };
   };
+  const planZeroPoints = (length: number, bits: number): ((bytes: readonly Uint8Array[]) => Affine['zeroPoints']) | undefined => {
+    if (typeof of.zeroPoints !== 'object') {
+      const data = flag('zeroPoints') ? claim('zero_points', [rowBytes(length, bits)], 'U8') : -1;
+      return data < 0 ? undefined : (bytes) => bytes[data]!;
+    }
+    const format = floats(object(of.zeroPoints, 'zeroPoints', 'format').format);
+    const data = claim('zero_points', [length], FLOAT_DTYPES[format]);
+    return (bytes) => ({ format, data: floatData(bytes[data]!, format) });
+  };
 
   switch (of.kind) {
     case 'dense': {
@@ -238,7 +252,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
       const groupSize = count(of.groupSize, 'groupSize');
       const codes = claim('codes', [rows, rowBytes(cols, bits)], 'U8');
       const scales = planScales(true);
-      const zeros = flag('zeroPoints') ? claim('zero_points', [rowBytes(scales.count, bits)], 'U8') : -1;
+      const zeros = planZeroPoints(scales.count, bits);
       const index = flag('groupIndex') ? claim('group_index', [cols], 'I32') : -1;
       return {
         claims,
@@ -249,7 +263,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
           groupSize,
           codes: bytes[codes]!,
           scales: scales.build(bytes) as GridScales,
-          ...(zeros >= 0 ? { zeroPoints: bytes[zeros]! } : {}),
+          ...(zeros && { zeroPoints: zeros(bytes) }),
           ...(index >= 0 ? { groupIndex: typedView(bytes[index]!, Int32Array) } : {}),
         }),
       };

@@ -3,27 +3,17 @@
  * with `quant_config.json` or `quantization_config` in config.json. Source: AutoAWQ modules/linear/gemm.py, models/_config.py.
  * @module
  */
-import { packRows, packStream, unpackAwq } from '@lmq/formats';
+import { AWQ_PARTS, type AwqConfig, planAwq } from './_awq-linear.js';
 import { fail } from './_checks.js';
-import { typedView } from './_floats.js';
-import { allAre, formatName, type LinearPlan, openPacked, type PackedLinear, readScales, SCALES, wrongShape } from './_packed-linears.js';
+import { openPacked } from './_packed-linears.js';
 import { configFields, configFlag, configInteger, configText } from './_quant-config.js';
 import type { Checkpoint, SafetensorsFile } from './api.js';
 
 const OP = 'openAwq';
 
-const AWQ_PARTS = ['qweight', 'qzeros', 'scales'] as const;
-
 export interface OpenAwqOpts {
   /** Names the configuration in errors. Default `config.json`. */
   file?: string;
-}
-
-interface AwqConfig {
-  /** -1 is a whole row. */
-  groupSize: number;
-  zeroPoint: boolean;
-  file: string;
 }
 
 /**
@@ -35,7 +25,7 @@ interface AwqConfig {
  */
 export function openAwq(physical: SafetensorsFile, config: unknown, { file = 'config.json' }: OpenAwqOpts = {}): Checkpoint {
   const read = readAwqConfig(config, file);
-  return openPacked(physical, { format: 'awq', op: OP, parts: AWQ_PARTS, plan: (linear) => planAwq(linear, read) });
+  return openPacked(physical, { format: 'awq', op: OP, parts: AWQ_PARTS }, (linear) => planAwq(linear, read));
 }
 
 function readAwqConfig(config: unknown, file: string): AwqConfig {
@@ -57,53 +47,5 @@ function readAwqConfig(config: unknown, file: string): AwqConfig {
   const groupSize = configInteger(fields, ['group_size', 'q_group_size'], where);
   if (groupSize !== -1 && groupSize < 1)
     fail('model/config', 'group_size out of range', { ...where, expected: '-1 for a whole row, or at least 1', found: groupSize });
-  return { groupSize, zeroPoint: configFlag(fields, 'zero_point', where) ?? true, file };
-}
-
-function planAwq(linear: PackedLinear, config: AwqConfig): LinearPlan {
-  const { where } = linear;
-  const [inputs, words] = linear.shape('qweight', ['I32'], 2) as [number, number];
-  const [groups, out] = linear.shape('scales', SCALES, 2) as [number, number];
-  linear.shape('qzeros', ['I32'], 2);
-  if (words * 8 !== out) {
-    const gptq = words === out ? 'These are the shapes of GPTQ: quant_method should be gptq.' : undefined;
-    wrongShape(linear, 'scales', [groups, words * 8], gptq);
-  }
-  const [zeroRows, zeroWords] = linear.parts.get('qzeros')!.shape;
-  if (zeroRows !== groups || zeroWords !== words) wrongShape(linear, 'qzeros', [groups, words]);
-  const groupSize = config.groupSize === -1 ? inputs : config.groupSize;
-  if (inputs !== groups * groupSize)
-    fail('model/config', 'the group size does not fit the shapes', {
-      ...where,
-      expected: `${groups} groups of ${inputs} inputs`,
-      found: `group_size ${config.groupSize}`,
-      hint: `The group size in ${config.file} belongs to another model.`,
-    });
-  return {
-    shape: [out, inputs],
-    format: formatName(4, groupSize, inputs),
-    async read() {
-      const codes = packRows(unpackAwq(typedView(await linear.bytes('qweight'), Int32Array), out, inputs), 4, out, inputs);
-      const scales = await readScales(linear, groups, out, groupSize);
-      const zeros = unpackAwq(typedView(await linear.bytes('qzeros'), Int32Array), out, groups);
-      const symmetric = allAre(zeros, 8);
-      if (!symmetric && !config.zeroPoint)
-        fail('model/config', 'the configuration says symmetric, the zero points do not', {
-          ...where,
-          op: 'read',
-          expected: 8,
-          found: zeros.find((z) => z !== 8),
-          hint: `Runtimes disagree on such a file. If its zero points count, set zero_point to true in ${config.file}.`,
-        });
-      return {
-        kind: 'affine',
-        shape: [out, inputs],
-        bits: 4,
-        groupSize,
-        codes,
-        scales,
-        ...(!symmetric && { zeroPoints: packStream(zeros, 4) }),
-      };
-    },
-  };
+  return { groupSizes: new Set([groupSize]), zeroPoint: configFlag(fields, 'zero_point', where) ?? true, file };
 }

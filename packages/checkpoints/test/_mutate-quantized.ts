@@ -2,9 +2,9 @@
 import type { Rng } from '@lmq/tensor';
 import { configOf, type GoldenCase, goldenCases, type Stored, under } from './_quantized.js';
 
-const pick = <T>(rng: Rng, list: readonly T[]): T => list[rng.below(list.length)]!;
+export const pick = <T>(rng: Rng, list: readonly T[]): T => list[rng.below(list.length)]!;
 
-const BYTES: Record<string, number> = { I32: 4, U32: 4, F32: 4, F16: 2, BF16: 2, I16: 2, U8: 1, I64: 8, F64: 8, BOOL: 1 };
+const BYTES: Record<string, number> = { I32: 4, U32: 4, F32: 4, F16: 2, BF16: 2, I16: 2, U8: 1, I8: 1, I64: 8, F64: 8, BOOL: 1 };
 const PARTS = ['qweight', 'qzeros', 'scales', 'g_idx', 'bias', 'weight', 'perm'];
 const VALUES: readonly unknown[] = [
   ...[0, 1, 2, 3, 4, 5, 8, 16, 32, 40, 64, 96, 128, -1, -2, 1.5, Number.NaN, 1e300, 2 ** 31, 2 ** 53, '4', '', 'gptq', 'gptq_v2', 'awq'],
@@ -37,7 +37,7 @@ function resize(t: Stored, shape: number[]): void {
   t.data = data;
 }
 
-function damageTensor(rng: Rng, tensors: Record<string, Stored>): void {
+export function damageTensor(rng: Rng, tensors: Record<string, Stored>, parts: readonly string[] = PARTS): void {
   const names = Object.keys(tensors);
   const name = pick(rng, names);
   const t = tensors[name]!;
@@ -46,7 +46,7 @@ function damageTensor(rng: Rng, tensors: Record<string, Stored>): void {
       delete tensors[name];
       break;
     case 1:
-      tensors[`${pick(rng, ['a', 'b', 'c.d'])}.${pick(rng, PARTS)}`] = { ...t, shape: [...t.shape] };
+      tensors[`${pick(rng, ['a', 'b', 'c.d'])}.${pick(rng, parts)}`] = { ...t, shape: [...t.shape] };
       break;
     case 2: {
       const other = pick(rng, names);
@@ -99,8 +99,8 @@ function damageTensor(rng: Rng, tensors: Record<string, Stored>): void {
   }
 }
 
-function damageConfig(rng: Rng, config: Record<string, unknown>): void {
-  const key = pick(rng, KEYS);
+export function damageConfig(rng: Rng, config: Record<string, unknown>, keys: readonly string[] = KEYS): void {
+  const key = pick(rng, keys);
   if (rng.below(4) === 0) delete config[key];
   else config[key] = pick(rng, VALUES);
 }

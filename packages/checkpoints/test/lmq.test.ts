@@ -72,6 +72,7 @@ const LAYOUTS: Record<string, CompressedTensor> = {
   'affine 4-bit': affine(3, 10, 4, 4, 'fp16'),
   'affine 3-bit with zero points': affine(3, 10, 3, 4, 'fp32', { zero: true }),
   'affine 1-bit': affine(2, 9, 1, 9, 'bf16'),
+  'affine 4-bit with zero points in fp16': { ...affine(3, 10, 4, 4, 'fp16'), zeroPoints: { format: 'fp16', data: halves(9) } },
   'affine 8-bit act-order': affine(4, 12, 8, 4, 'bf16', { zero: true, index: true }),
   'affine per tensor': { ...affine(4, 12, 2, 12, 'fp32'), scales: { block: [4, 12], format: 'fp32', data: normals(1) } },
   'lut per tensor': lut(3, 10, 'tensor'),
@@ -315,6 +316,12 @@ describe('damaged lmq folders', () => {
       'a field that is not there',
       (m) => {
         layoutOf(m).zeroPoints = 1;
+      },
+    ],
+    [
+      'zero points of an unknown format',
+      (m) => {
+        layoutOf(m).zeroPoints = { format: 'fp8' };
       },
     ],
     [

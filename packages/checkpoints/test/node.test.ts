@@ -232,6 +232,16 @@ describe('openCheckpoint', () => {
     await st.close();
   });
 
+  it('names the files of PyTorch, which it does not read', async () => {
+    await fs.writeFile(at('weights.pt'), Uint8Array.of(0x50, 0x4b, 3, 4, 0, 0));
+    await expectFailure(() => openCheckpoint(at('weights.pt')), 'model/unsupported', { file: at('weights.pt') });
+    for (const name of ['qmodel.pt', 'pytorch_model.bin']) {
+      await fs.mkdir(at(`with ${name}`));
+      await fs.writeFile(at(`with ${name}`, name), 'x');
+      await expectFailure(() => openCheckpoint(at(`with ${name}`)), 'model/unsupported', { file: at(`with ${name}`, name) });
+    }
+  });
+
   it('opens a folder of our own', async () => {
     const t = { kind: 'dense' as const, shape: [1, 3] as [number, number], format: 'fp32' as const, data: Float32Array.of(1, 2, 3) };
     const { entry, tensors } = toLmqTensors('norm', t, [3]);

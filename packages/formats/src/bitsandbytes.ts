@@ -78,7 +78,9 @@ export function packBitsandbytes4(codes: Uint8Array): Uint8Array {
       found: codes[bad],
     });
   }
-  return Uint8Array.from({ length: Math.ceil(codes.length / 2) }, (_, i) => (codes[2 * i]! << 4) | (codes[2 * i + 1] ?? 0));
+  const packed = new Uint8Array(Math.ceil(codes.length / 2));
+  for (let i = 0; i < packed.length; i++) packed[i] = (codes[2 * i]! << 4) | (codes[2 * i + 1] ?? 0);
+  return packed;
 }
 
 /**
@@ -93,5 +95,7 @@ export function unpackBitsandbytes4(packed: Uint8Array, count: number): Uint8Arr
       found: packed.length,
     });
   }
-  return Uint8Array.from({ length: count }, (_, i) => (i % 2 ? packed[i >> 1]! & 15 : packed[i >> 1]! >>> 4));
+  const codes = new Uint8Array(count);
+  for (let i = 0; i < count; i++) codes[i] = i & 1 ? packed[i >>> 1]! & 15 : packed[i >>> 1]! >>> 4;
+  return codes;
 }

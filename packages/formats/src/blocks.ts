@@ -6,7 +6,7 @@ import { type Affine, type Blocks, type BlockType, checkOneOf, contiguous, LmqEr
 import { BLOCK_TYPES } from './block-types/table.js';
 import { roundToFormat } from './floats.js';
 import { floatToFp16 } from './fp16.js';
-import { zeroPointValues } from './layouts/affine.js';
+import { zeroValues } from './layouts/affine.js';
 import { blockRowBytes, firstBadBlock } from './layouts/blocks.js';
 import { packRows, rowBytes, unpackInto } from './packing.js';
 import { scaleGrid, scaleRows } from './scales.js';
@@ -147,7 +147,7 @@ export function affineToBlocks(t: Affine, type: BlockType): Blocks | null {
   const scales = fp16Scales(t);
   if (!scales) return null;
   const middle = 2 ** (bits - 1);
-  if (zeroPointValues(t, 0, scales.length).some((z) => z !== middle)) return null;
+  if ((zeroValues(t, 0, scales.length) as Float32Array).some((z) => z !== middle)) return null;
 
   const groups = scaleGrid(t.scales, t.shape)[1];
   const step = rowBytes(cols, bits);

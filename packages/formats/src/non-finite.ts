@@ -3,6 +3,7 @@
  * @module
  */
 import {
+  type Affine,
   type CompressedTensor,
   contiguous,
   type FloatData,
@@ -13,6 +14,8 @@ import {
   type Scales,
 } from '@lmq/tensor';
 import { BLOCK_TYPES } from './block-types/table.js';
+import { decodeFloats } from './floats.js';
+import { isFloatZeros } from './layouts/affine.js';
 import { countBadBlocks, isBadBlock } from './layouts/blocks.js';
 import { minifloatValues } from './minifloats.js';
 import { scaleValues } from './scales.js';
@@ -25,7 +28,7 @@ export function countNonFinite(t: CompressedTensor): number {
     case 'minifloat':
       return countCodes(t.format, t.codes) + (t.scales ? countScales(t.scales) : 0);
     case 'affine':
-      return countScales(t.scales);
+      return countScales(t.scales) + (isFloatZeros(t.zeroPoints) ? countFloats(t.zeroPoints.format, t.zeroPoints.data) : 0);
     case 'lut':
       return countFloats('fp32', contiguous(t.tables)) + (t.scales ? countScales(t.scales) : 0);
     case 'blocks':
@@ -50,7 +53,7 @@ export function zeroNonFinite(t: CompressedTensor): CompressedTensor {
     case 'minifloat':
       return { ...t, codes: zeroCodes(t.format, t.codes), ...(t.scales && { scales: zeroScales(t.scales) }) };
     case 'affine':
-      return { ...t, scales: zeroScales(t.scales) };
+      return zeroAffine(t);
     case 'lut': {
       const tables = ndarray(zeroFloats('fp32', contiguous(t.tables)) as Float32Array, t.tables.shape);
       return { ...t, tables, ...(t.scales && { scales: zeroScales(t.scales) }) };
@@ -68,6 +71,19 @@ export function zeroNonFinite(t: CompressedTensor): CompressedTensor {
     case 'rescaled':
       return { ...t, inputScale: zeroFloats('fp32', t.inputScale) as Float32Array, base: zeroNonFinite(t.base) };
   }
+}
+
+/** A group whose zero point is not finite gets a scale of 0. */
+function zeroAffine(t: Affine): Affine {
+  const scales = zeroScales(t.scales);
+  if (!isFloatZeros(t.zeroPoints) || countFloats(t.zeroPoints.format, t.zeroPoints.data) === 0) return { ...t, scales };
+  const { format, data } = t.zeroPoints;
+  const values = scaleValues(scales);
+  decodeFloats(format, data).forEach((z, i) => {
+    if (z - z !== 0) values[i] = 0;
+  });
+  const { block } = scales;
+  return { ...t, scales: { block, format: 'fp32', data: values }, zeroPoints: { format, data: zeroFloats(format, data) } };
 }
 
 function countScales({ format, data, table, outer }: Scales): number {

@@ -107,7 +107,10 @@ export function randomTensor(rng: Rng, kind: LayoutKind, rows: number, cols: num
       const s = scales(rng, rows, cols);
       const groups = Math.ceil(cols / s.block[1]);
       const t: Affine = { kind, shape, bits, groupSize: s.block[1], codes: bytes(rng, rows * Math.ceil((cols * bits) / 8)), scales: s };
-      if (rng.below(2)) t.zeroPoints = bytes(rng, Math.ceil((s.data.length * bits) / 8));
+      const format = pick(rng, FORMATS);
+      const zeros = rng.below(3);
+      if (zeros === 1) t.zeroPoints = bytes(rng, Math.ceil((s.data.length * bits) / 8));
+      if (zeros === 2) t.zeroPoints = { format, data: floats(rng, format, s.data.length) };
       if (rng.below(2)) t.groupIndex = Int32Array.from({ length: cols }, () => rng.below(groups));
       return t;
     }
@@ -363,7 +366,10 @@ export function valueAt(t: CompressedTensor, r: number, c: number): number {
       const code = codeAt(t.codes, r * Math.ceil((cols * t.bits) / 8), c, t.bits);
       const g = t.groupIndex ? t.groupIndex[c] : Math.floor(c / t.groupSize);
       const s = scaleIndex(t.scales, cols, r, g);
-      const zero = t.zeroPoints ? codeAt(t.zeroPoints, 0, s, t.bits) : 2 ** (t.bits - 1);
+      const { zeroPoints } = t;
+      if (zeroPoints && !(zeroPoints instanceof Uint8Array))
+        return Math.fround(Math.fround(code - storedAt(zeroPoints.format, zeroPoints.data, s)) * scaleAt(t.scales, s));
+      const zero = zeroPoints ? codeAt(zeroPoints, 0, s, t.bits) : 2 ** (t.bits - 1);
       return Math.fround((code - zero) * scaleAt(t.scales, s));
     }
     case 'lut': {

@@ -16,6 +16,8 @@ import {
   selectRows,
   sliceRows,
   validate,
+  zeroPointValues,
+  zeroValues,
 } from '@lmq/formats';
 import {
   type Affine,
@@ -322,4 +324,22 @@ describe('refuses', () => {
   ])('%s', (_, f, code) => {
     expect(thrown(f).code).toBe(code);
   });
+});
+
+it('zero points as integers: those that are', () => {
+  const t: Affine = {
+    kind: 'affine',
+    shape: [2, 4],
+    bits: 2,
+    groupSize: 2,
+    codes: new Uint8Array(2),
+    scales: { block: [1, 2], format: 'fp32', data: Float32Array.of(1, 2, 3, 4) },
+    zeroPoints: { format: 'bf16', data: Uint16Array.of(0, 0x3f80, 0x4040, 0x3f00) }, // 0, 1, 3, 0.5
+  };
+  expect(zeroValues(t, 0, 4)).toEqual(Float32Array.of(0, 1, 3, 0.5));
+  expect(zeroPointValues(t, 1, 2)).toEqual(Uint8Array.of(1, 3));
+  expect(() => zeroPointValues(t, 2, 2)).toThrow(/zero point 3 is not an integer of 2 bits/);
+  expect(layoutName(t)).toBe('affine 2-bit g2 asym bf16');
+  expect(byteLength(t)).toBe(2 + 16 + 8);
+  expect(zeroPointValues({ ...t, zeroPoints: undefined }, 0, 1)).toEqual(Uint8Array.of(2));
 });

@@ -1,4 +1,4 @@
-import { BLOCK_TYPES, countNonFinite, decode, validate, zeroNonFinite } from '@lmq/formats';
+import { BLOCK_TYPES, countNonFinite, decode, isFloatZeros, validate, zeroNonFinite } from '@lmq/formats';
 import { type CompressedTensor, createRng, type FloatData, type FloatFormat, type MinifloatFormat, type Scales } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import { KINDS, randomTensor } from './_cases.js';
@@ -18,8 +18,10 @@ function floatsOf(t: CompressedTensor): Stored[] {
       return [[t.format, t.data]];
     case 'minifloat':
       return [[t.format, t.codes], ...(t.scales ? floatsOfScales(t.scales) : [])];
-    case 'affine':
-      return floatsOfScales(t.scales);
+    case 'affine': {
+      const { scales, zeroPoints: zeros } = t;
+      return [...floatsOfScales(scales), ...(isFloatZeros(zeros) ? [[zeros.format, zeros.data] as Stored] : [])];
+    }
     case 'lut':
       return [['fp32', t.tables.data.subarray(t.tables.offset)], ...(t.scales ? floatsOfScales(t.scales) : [])];
     case 'blocks':

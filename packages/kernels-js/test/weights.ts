@@ -22,6 +22,8 @@ const SAMPLES: Record<string, (rng: Rng, rows: number, cols: number) => Sample> 
   'affine 3-bit per row, zero points': (rng, rows, cols) => affine(rng, rows, cols, 3, cols, 'zeroPoints'),
   'affine 8-bit per tensor': (rng, rows, cols) => affine(rng, rows, cols, 8, cols, 'tensor'),
   'affine 2-bit act-order': (rng, rows, cols) => affine(rng, rows, cols, 2, 16, 'actOrder'),
+  'affine 4-bit g32, zero points in fp16': (rng, rows, cols) => affine(rng, rows, cols, 4, 32, 'floats'),
+  'affine 5-bit per row, zero points in fp16': (rng, rows, cols) => affine(rng, rows, cols, 5, cols, 'floats'),
   'affine with powers of two as scales': poweredAffine,
   'lut 4-bit': lut,
   'lut in runs, scales quantized twice': nestedLut,
@@ -83,7 +85,7 @@ function affine(
   cols: number,
   bits: number,
   groupSize: number,
-  variant: 'symmetric' | 'zeroPoints' | 'tensor' | 'actOrder',
+  variant: 'symmetric' | 'zeroPoints' | 'tensor' | 'actOrder' | 'floats',
 ): Sample {
   const groups = Math.ceil(cols / groupSize);
   const blockRows = variant === 'tensor' ? rows : 1;
@@ -91,13 +93,15 @@ function affine(
   const codes = Uint8Array.from({ length: rows * cols }, () => rng.below(2 ** bits));
   const scales = Array.from({ length: count }, () => randomHalf(rng, 'fp16'));
   const zeros = Uint8Array.from({ length: count }, () => (variant === 'symmetric' ? 2 ** (bits - 1) : rng.below(2 ** bits)));
+  const halves = Array.from({ length: count }, () => randomHalf(rng, 'fp16'));
   const groupOf = Int32Array.from({ length: cols }, (_, c) => Math.floor(c / groupSize));
   if (variant === 'actOrder') rng.shuffle(groupOf as unknown as number[]);
   const values = new Float64Array(rows * cols);
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < cols; c++) {
       const at = Math.floor(r / blockRows) * groups + groupOf[c]!;
-      values[r * cols + c] = (codes[r * cols + c]! - zeros[at]!) * scales[at]!.value;
+      const zero = variant === 'floats' ? halves[at]!.value : zeros[at]!;
+      values[r * cols + c] = Math.fround(Math.fround(codes[r * cols + c]! - zero) * scales[at]!.value);
     }
   }
   const weight: Affine = {
@@ -108,7 +112,8 @@ function affine(
     codes: packRows(codes, bits, rows, cols),
     scales: { block: [blockRows, groupSize], format: 'fp16', data: Uint16Array.from(scales, (h) => h.bits) },
   };
-  if (variant !== 'symmetric') weight.zeroPoints = pack(zeros, bits);
+  if (variant === 'floats') weight.zeroPoints = { format: 'fp16', data: Uint16Array.from(halves, (h) => h.bits) };
+  else if (variant !== 'symmetric') weight.zeroPoints = pack(zeros, bits);
   if (variant === 'actOrder') weight.groupIndex = groupOf;
   return { weight, values };
 }

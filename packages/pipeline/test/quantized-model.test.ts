@@ -1,19 +1,26 @@
-// Folders that GPTQ and AWQ tools write: opened by name, they compute what the same weights compute in memory.
+// Folders that quantization tools write: opened by name, they compute what the same weights compute in memory.
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
+  autoRoundConfig,
   awqConfig,
+  bitsandbytesConfig,
   gptqConfig,
+  hqqConfig,
   type SafetensorsFile,
   type TensorToWrite,
+  toAutoRoundTensors,
   toAwqTensors,
+  toBitsandbytesTensors,
   toGptqTensors,
+  toHqqTensors,
   writeSafetensors,
 } from '@lmq/checkpoints';
 import { writeFileAtomic } from '@lmq/checkpoints/node';
 import { perplexity } from '@lmq/eval';
+import { decode, encodeTable4 } from '@lmq/formats';
 import { loadModel } from '@lmq/model';
 import { NANO_MODELS } from '@lmq/nano';
 import type { CompressedTensor } from '@lmq/tensor';
@@ -80,6 +87,42 @@ describe('a folder quantized by other tools', () => {
         output: join(dir, 'again'),
       });
       await expect(again).rejects.toMatchObject({ code: 'model/unsupported' });
+    } finally {
+      await opened.close();
+    }
+  });
+
+  it.each([
+    ['bitsandbytes', 'nf4'],
+    ['bitsandbytes', 'int8'],
+    ['hqq', 'rtn'],
+    ['auto-round', 'rtn'],
+  ] as const)('%s %s: perplexity as in memory', async (format, method) => {
+    const bits = method === 'int8' ? 8 : 4;
+    const groupSize = bits === 8 ? -1 : 64;
+    const symmetric = format !== 'hqq';
+    const { weights } = await nano.quantize({ stages: [{ method: 'rtn', bits, groupSize, symmetric }] }, windows.slice(0, 1));
+    if (method === 'nf4')
+      for (const name of weights.keys())
+        weights.set(name, encodeTable4('nf4', decode(await nano.checkpoint.read(name)), { blockSize: 64, doubleQuant: true }));
+    const [pack, config] = {
+      bitsandbytes: [
+        (name: string, t: CompressedTensor) => toBitsandbytesTensors(name, t, { dtype: 'bf16' }),
+        bitsandbytesConfig({ type: method === 'nf4' ? 'nf4' : 'int8', doubleQuant: method === 'nf4' }),
+      ] as const,
+      hqq: [toHqqTensors, hqqConfig({ bits, groupSize })] as const,
+      'auto-round': [
+        (name: string, t: CompressedTensor) => toAutoRoundTensors(name, t, { packing: 'gptq-v1' }),
+        autoRoundConfig({ packing: 'gptq-v1', bits, groupSize, sym: true }),
+      ] as const,
+    }[format];
+    const opened = await openModel(await write(`${format}-${method}`, weights, pack, config, true));
+    try {
+      expect(opened.checkpoint.format).toBe(format);
+      const model = await loadModel({ ...opened, backend: nano.backend });
+      const found = (await perplexity(model, nano.ids, { context: 512, windows: 2 })).perplexity;
+      model.dispose();
+      expect(found).toBe(await nano.evaluate(weights, 2));
     } finally {
       await opened.close();
     }

@@ -77,6 +77,12 @@ export interface Minifloat {
   scales?: Scales;
 }
 
+/** Zero points that are no integers (HQQ), one per scale. The difference of a code and its zero point is rounded to float32. */
+export interface FloatZeroPoints {
+  format: FloatFormat;
+  data: FloatData;
+}
+
 /** Uniform integers: `w = (code - zero) * scale`. */
 export interface Affine {
   kind: 'affine';
@@ -89,10 +95,10 @@ export interface Affine {
   codes: Uint8Array;
   scales: GridScales;
   /**
-   * One unsigned `bits`-wide zero point per scale, in the order of the scales, packed as one bit stream without row alignment. Absent:
-   * every zero point is `2 ** (bits - 1)`.
+   * One zero point per scale, in the order of the scales: unsigned `bits`-wide integers packed as one bit stream without row alignment, or
+   * floats. Absent: every zero point is `2 ** (bits - 1)`.
    */
-  zeroPoints?: Uint8Array;
+  zeroPoints?: Uint8Array | FloatZeroPoints;
   /** Group of each input column, when columns are not grouped in order (act-order). Length `in`. */
   groupIndex?: Int32Array;
 }

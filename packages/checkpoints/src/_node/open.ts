@@ -17,6 +17,8 @@ import { fileSource } from './source.js';
 const OP = 'openCheckpoint';
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
+/** Where PyTorch's serializer, and HQQ's, put a model. */
+const PICKLES = ['qmodel.pt', 'pytorch_model.bin', 'pytorch_model.bin.index.json'];
 /** Longest index or manifest read. */
 const MAX_TEXT_BYTES = 100_000_000;
 
@@ -101,6 +103,7 @@ async function openFolder(dir: string): Promise<Checkpoint> {
   const ours = await exists(manifest);
   const physical = await tensors();
   if (!physical) {
+    for (const name of PICKLES) if (await exists(join(dir, name))) return refusePickle(join(dir, name));
     const hint = 'Give a folder with model.safetensors, or with an index and its shards; or name a .gguf or .safetensors file.';
     throw new LmqError('file/missing', 'the folder holds no model', { op: OP, file: dir, expected: `${SINGLE} or ${INDEX}`, hint });
   }
@@ -113,10 +116,21 @@ async function openFolder(dir: string): Promise<Checkpoint> {
   }
 }
 
+/** Throws: PyTorch's own files are programs that build objects. */
+function refusePickle(file: string): never {
+  throw new LmqError('model/unsupported', 'a file of PyTorch, which lmq does not read', {
+    op: OP,
+    file,
+    expected: 'safetensors or GGUF',
+    hint: 'Load the model in Python and save it with save_pretrained (HQQ: save_to_safetensors).',
+  });
+}
+
 /**
  * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, a GGUF file (told by its
  * first bytes). Headers are read and checked; data is read later, tensor by tensor. Close it when done.
- * @throws LmqError `file/missing`, `file/io`, or `file/truncated`, `file/format`, `file/limit` for a damaged file
+ * @throws LmqError `file/missing`, `file/io`, or `file/truncated`, `file/format`, `file/limit` for a damaged file, `model/unsupported` for
+ * PyTorch's own (`.pt`, `.bin`)
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const info = await io(OP, path, () => stat(path));
@@ -124,6 +138,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   if (path.endsWith('.index.json')) return openIndex(await fileSource(path));
   return guarded(await fileSource(path), async (source) => {
     const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4);
+    if (String.fromCharCode(...magic) === 'PK\x03\x04') return refusePickle(path); // a zip archive
     return String.fromCharCode(...magic) === 'GGUF' || path.endsWith('.gguf') ? openGguf(source) : openSafetensors(source);
   });
 }

@@ -1,13 +1,14 @@
 /**
  * Layout `affine`: uniform integers, `w = (code - zero) * scale`. The difference is an integer of at most 9 bits, so the product is exact
- * in double and rounded once, to float32.
+ * in double and rounded once, to float32. With zero points that are floats, difference and product are both rounded to float32.
  *
  * The verbs here do what `Layout` (`_layout.ts`) says and trust their arguments; those of `@lmq/formats/verbs` check first.
  * @module
  */
-import { type Affine, LmqError } from '@lmq/tensor';
+import { type Affine, type FloatZeroPoints, LmqError } from '@lmq/tensor';
+import { checkFloatData, decodeFloats } from '../floats.js';
 import { packStream, rowBytes, unpackInto, unpackStream } from '../packing.js';
-import { gatherRows, planScaleRows, scaleBytes, scaleGrid, scaleRows, selectScaleRows, validateScales } from '../scales.js';
+import { firstNotFinite, gatherRows, planScaleRows, scaleBytes, scaleGrid, scaleRows, selectScaleRows, validateScales } from '../scales.js';
 import { expectArray, expectBits, expectLength } from './_layout.js';
 
 export function decodeRows(t: Affine, from: number, to: number, out: Float32Array): void {
@@ -17,10 +18,11 @@ export function decodeRows(t: Affine, from: number, to: number, out: Float32Arra
   const groups = scaleGrid(t.scales, t.shape)[1];
   const scales = scaleRows(t.scales, t.shape, from, to);
   const firstScaleRow = Math.floor(from / blockRows);
-  const zeros = zeroPointValues(t, firstScaleRow * groups, scales.length);
+  const zeros = zeroValues(t, firstScaleRow * groups, scales.length);
   const step = rowBytes(cols, bits);
-  // 4-bit codes in ordered groups of whole bytes are decoded straight from the bytes; the rest goes through one unpacked row
-  const nibbles = bits === 4 && !groupIndex && groupSize % 2 === 0;
+  // 4-bit codes in ordered groups of whole bytes, with integers as zero points, are decoded straight from the bytes; the rest goes through
+  // one unpacked row
+  const nibbles = bits === 4 && !groupIndex && groupSize % 2 === 0 && zeros instanceof Uint8Array;
   const row = new Uint8Array(nibbles ? 0 : cols);
   for (let r = from; r < to; r++) {
     const g0 = (Math.floor(r / blockRows) - firstScaleRow) * groups;
@@ -33,14 +35,14 @@ export function decodeRows(t: Affine, from: number, to: number, out: Float32Arra
     if (groupIndex) {
       for (let c = 0; c < cols; c++) {
         const g = g0 + groupIndex[c];
-        out[o + c] = (row[c] - zeros[g]) * scales[g];
+        out[o + c] = Math.fround(row[c] - zeros[g]) * scales[g];
       }
     } else {
       for (let c = 0, g = g0; c < cols; g++) {
         const zero = zeros[g];
         const scale = scales[g];
         const end = Math.min(c + groupSize, cols);
-        for (; c < end; c++) out[o + c] = (row[c] - zero) * scale;
+        for (; c < end; c++) out[o + c] = Math.fround(row[c] - zero) * scale;
       }
     }
   }
@@ -75,13 +77,40 @@ function nibbleRow(
   }
 }
 
-/** Zero points `from … from + count`, one per byte. Without stored ones, all are `2 ** (bits - 1)`. */
-export function zeroPointValues(t: Affine, from: number, count: number): Uint8Array {
+/** True for zero points in floating point. */
+export function isFloatZeros(zeroPoints: Affine['zeroPoints']): zeroPoints is FloatZeroPoints {
+  return !!zeroPoints && !ArrayBuffer.isView(zeroPoints);
+}
+
+/** Zero points `from … from + count`: integers one per byte, or float32. Without stored ones, all are `2 ** (bits - 1)`. */
+export function zeroValues(t: Affine, from: number, count: number): Uint8Array | Float32Array {
+  if (isFloatZeros(t.zeroPoints)) return decodeFloats(t.zeroPoints.format, t.zeroPoints.data, undefined, from, from + count);
   return t.zeroPoints ? unpackStream(t.zeroPoints, t.bits, count, undefined, from) : new Uint8Array(count).fill(2 ** (t.bits - 1));
 }
 
+/**
+ * As {@link zeroValues}, for formats that hold integers.
+ * @throws LmqError `argument/value` for a zero point that is no unsigned integer of `bits` bits
+ */
+export function zeroPointValues(t: Affine, from: number, count: number): Uint8Array {
+  const zeros = zeroValues(t, from, count);
+  if (zeros instanceof Uint8Array) return zeros;
+  const largest = 2 ** t.bits - 1;
+  const bad = zeros.findIndex((z) => !(Number.isInteger(z) && z >= 0 && z <= largest));
+  if (bad >= 0) {
+    throw new LmqError('argument/value', `zero point ${from + bad} is not an integer of ${t.bits} bits`, {
+      op: 'zeroPointValues',
+      expected: `0 … ${largest}`,
+      found: zeros[bad],
+      hint: 'Only layouts with zero points in floating point hold it.',
+    });
+  }
+  return Uint8Array.from(zeros);
+}
+
 export function byteLength(t: Affine): number {
-  return t.codes.byteLength + scaleBytes(t.scales) + (t.zeroPoints?.byteLength ?? 0) + (t.groupIndex?.byteLength ?? 0);
+  const zeros = isFloatZeros(t.zeroPoints) ? t.zeroPoints.data : t.zeroPoints;
+  return t.codes.byteLength + scaleBytes(t.scales) + (zeros?.byteLength ?? 0) + (t.groupIndex?.byteLength ?? 0);
 }
 
 export function validate(t: Affine, at: string): void {
@@ -100,7 +129,13 @@ export function validate(t: Affine, at: string): void {
     });
   }
   const [scaleRowCount, groups] = scaleGrid(t.scales, t.shape);
-  if (t.zeroPoints) {
+  if (isFloatZeros(t.zeroPoints)) {
+    const { format, data } = t.zeroPoints;
+    checkFloatData(format, data, op);
+    expectLength(data.length, scaleRowCount * groups, `${at}.zeroPoints.data`);
+    const bad = firstNotFinite(format, data);
+    if (bad >= 0) throw new LmqError('argument/value', `${at}.zeroPoints.data[${bad}] is not finite`, { op });
+  } else if (t.zeroPoints) {
     expectArray(t.zeroPoints, 'Uint8Array', `${at}.zeroPoints`);
     expectLength(t.zeroPoints.length, rowBytes(scaleRowCount * groups, t.bits), `${at}.zeroPoints`);
   }
@@ -128,7 +163,8 @@ export function layoutName(t: Affine): string {
         : whole
           ? 'per row'
           : `g${blockCols}`;
-  return `affine ${t.bits}-bit ${per} ${t.zeroPoints ? 'asym' : 'sym'}${t.groupIndex ? ' act-order' : ''}`;
+  const zeros = isFloatZeros(t.zeroPoints) ? `asym ${t.zeroPoints.format}` : t.zeroPoints ? 'asym' : 'sym';
+  return `affine ${t.bits}-bit ${per} ${zeros}${t.groupIndex ? ' act-order' : ''}`;
 }
 
 export function selectRows(t: Affine, index: ArrayLike<number>): Affine {
@@ -141,8 +177,9 @@ export function selectRows(t: Affine, index: ArrayLike<number>): Affine {
     codes: gatherRows(t.codes, rowBytes(cols, t.bits), index),
     scales: selectScaleRows(t.scales, groups, plan),
   };
-  if (t.zeroPoints) {
-    out.zeroPoints = packStream(gatherRows(unpackStream(t.zeroPoints, t.bits, scaleRowCount * groups), groups, plan.rows), t.bits);
+  if (isFloatZeros(t.zeroPoints)) out.zeroPoints = { ...t.zeroPoints, data: gatherRows(t.zeroPoints.data, groups, plan.rows) };
+  else if (t.zeroPoints) {
+    out.zeroPoints = packStream(gatherRows(zeroPointValues(t, 0, scaleRowCount * groups), groups, plan.rows), t.bits);
   }
   return out;
 }

@@ -79,7 +79,7 @@ export function withDecodedInput(core: Core, input: Rounded, cols: number, use: 
 
 /** Whole vectors of codes share a scale; or halves of them, as in Q6_K. */
 export function hasIntegerKernel(form: AffineWeight, width: number): boolean {
-  return !form.groupIndex && (form.groupSize >= width || form.groupSize % BLOCK === 0 || inHalves(form));
+  return form.wholeZeros && !form.groupIndex && (form.groupSize >= width || form.groupSize % BLOCK === 0 || inHalves(form));
 }
 
 /** Scales change every 16 columns: 8-bit codes whose zero is the one they are read with. */

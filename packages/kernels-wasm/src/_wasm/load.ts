@@ -8,13 +8,14 @@
 import {
   blocksToAffine,
   byteLength,
+  isFloatZeros,
   packRows,
   rowBytes,
   scaleGrid,
   scaleValues,
   unpackRows,
   validate,
-  zeroPointValues,
+  zeroValues,
 } from '@lmq/formats';
 import { type Activations, type Affine, type Blocks, type CompressedTensor, type Dense, type Linear, LmqError } from '@lmq/tensor';
 import { unpackBlocks } from './blocks.js';
@@ -48,6 +49,8 @@ export interface AffineWeight {
   scales: Block;
   /** f32 [out, groups], or null: every zero point is `zero`. */
   zeros: Block | null;
+  /** Whether zero points are integers. */
+  wholeZeros: boolean;
   zero: number;
   /**
    * f32 [out, groups], added to every weight of a group; or null. With it, `zeros` is null and `zero` the one that gemv reads codes with: 0
@@ -148,6 +151,7 @@ function packBlocks(weight: Blocks, put: Put): PackedWeight['form'] {
       stride: rowBytes(cols, bits),
       scales: put(scales),
       zeros: null,
+      wholeZeros: true,
       zero: bits === 4 ? 0 : 128,
       mins: mins && put(mins),
       groups: cols / groupSize,
@@ -185,7 +189,7 @@ function packAffine(t: Affine, put: Put): AffineWeight {
   const [rows, cols] = t.shape;
   const bits = t.bits <= 4 ? 4 : 8;
   // codes widened to 8 bits move up to a middle of 128, the zero that gemv reads them with: less to take away, and none if symmetric
-  const up = bits === 8 ? 128 - 2 ** (t.bits - 1) : 0;
+  const up = bits === 8 && !isFloatZeros(t.zeroPoints) ? 128 - 2 ** (t.bits - 1) : 0; // a float moved up would lose its last bits
   const codes = t.bits === bits ? t.codes : widen(t, bits, up);
   const [scaleRows, groups] = scaleGrid(t.scales, t.shape);
   const perRow = <D extends Float32Array>(grid: D): Float32Array => {
@@ -203,7 +207,8 @@ function packAffine(t: Affine, put: Put): AffineWeight {
     codes: put(codes, OVERREAD),
     stride: rowBytes(cols, bits),
     scales: put(perRow(scaleValues(t.scales))),
-    zeros: t.zeroPoints ? put(perRow(Float32Array.from(zeroPointValues(t, 0, scaleRows * groups), (z) => z + up))) : null,
+    zeros: t.zeroPoints ? put(perRow(Float32Array.from(zeroValues(t, 0, scaleRows * groups), (z) => z + up))) : null,
+    wholeZeros: !isFloatZeros(t.zeroPoints),
     zero: 2 ** (t.bits - 1) + up,
     mins: null,
     groups,
