@@ -20,15 +20,28 @@ export interface Exportable {
   inputs: number;
   groups: number;
   scales: TensorToWrite;
-  refuse(what: string, expected: unknown, found: unknown, hint?: string): never;
+  refuse: Refuse;
+}
+
+/** The module of a weight. @throws LmqError `argument/value` for a name that is not `<module>.weight` */
+export function moduleOf(name: string, op: string): string {
+  if (!isTensorName(name) || !/.\.weight$/s.test(name))
+    fail('argument/value', 'not the name of a weight', { op, tensor: name, expected: '<module>.weight' });
+  return name.slice(0, -'.weight'.length);
+}
+
+/** Throws `export/unsupported`: the format cannot hold the tensor. */
+export type Refuse = (what: string, expected: unknown, found: unknown, hint?: string) => never;
+
+export function refusal(tensor: string, op: string): Refuse {
+  return (what, expected, found, hint) =>
+    fail('export/unsupported', what, { op, tensor, expected, found, ...(hint !== undefined && { hint }) });
 }
 
 /** @throws LmqError `argument/value` for a name that is not `<module>.weight`, `argument/*` for a tensor that is not valid, `export/unsupported` */
 export function exportable(name: string, t: CompressedTensor, op: string): Exportable {
-  if (!isTensorName(name) || !/.\.weight$/s.test(name))
-    fail('argument/value', 'not the name of a weight', { op, tensor: name, expected: '<module>.weight' });
-  const refuse = (what: string, expected: unknown, found: unknown, hint?: string): never =>
-    fail('export/unsupported', what, { op, tensor: name, expected, found, ...(hint !== undefined && { hint }) });
+  const module = moduleOf(name, op);
+  const refuse = refusal(name, op);
   if (t.kind !== 'affine') return refuse('the layout cannot be stored', 'affine', t.kind, 'Quantize with uniform integers, e.g. GPTQ.');
   validate(t);
   const { block, format, data } = t.scales;
@@ -37,7 +50,6 @@ export function exportable(name: string, t: CompressedTensor, op: string): Expor
     refuse('scales of this format cannot be stored', 'fp16 or bf16', format, 'Runtimes would round them; quantize with fp16 scales.');
   const [out, inputs] = t.shape;
   const groups = Math.ceil(inputs / t.groupSize);
-  const module = name.slice(0, -'.weight'.length);
   return {
     module,
     t,

@@ -1,18 +1,15 @@
 /**
- * What GPTQ and AWQ checkpoints share: safetensors in which a linear `<module>` is not `<module>.weight` but several tensors
- * `<module>.qweight`, `.qzeros`, `.scales` …, and all else is as in any checkpoint.
+ * What checkpoints of quantization tools share: safetensors in which a linear `<module>` is not one floating-point `<module>.weight` but
+ * several tensors, such as `<module>.qweight`, `.qzeros`, `.scales` …, and all else is as in any checkpoint.
  * @module
  */
-import type { Affine, ErrorFacts } from '@lmq/tensor';
+import type { Affine, CompressedTensor, ErrorFacts } from '@lmq/tensor';
 import { fail, missingTensor } from './_checks.js';
 import { DTYPES } from './_dtypes.js';
 import { floatData } from './_floats.js';
 import { checkStored } from './_stored.js';
 import { transpose } from './_transpose.js';
 import type { Checkpoint, SafetensorsFile, TensorInfo } from './api.js';
-
-/** Last parts of names that belong to a quantized linear, and to nothing else. */
-const PARTS = ['qweight', 'qzeros', 'scales', 'g_idx'];
 
 /** A quantized linear, before its data is read. */
 export interface PackedLinear {
@@ -33,46 +30,53 @@ export interface LinearPlan {
   shape: [out: number, inputs: number];
   /** What `TensorInfo.format` says. */
   format: string;
-  read(): Promise<Affine>;
+  read(): Promise<CompressedTensor>;
 }
 
 export interface PackedFormat {
-  format: 'gptq' | 'awq';
+  format: Checkpoint['format'];
   op: string;
-  /** Parts that a linear of this format may have. */
+  /** Parts that a linear of this format may have, besides a bias; the one with the codes first. */
   parts: readonly string[];
-  /** Checks shapes and dtypes against each other and the configuration. */
-  plan(linear: PackedLinear): LinearPlan;
+  /** Parts that belong to a quantized linear, and to nothing else. Default those of GPTQ and AWQ. */
+  own?: readonly string[];
+  /** The parts that make a module a quantized linear, any one of them. Default the one with the codes. */
+  marks?: readonly string[];
 }
 
-/** The module and the last part of a tensor's name. */
+/** Last parts of names that only GPTQ and AWQ have. */
+const PARTS = ['qweight', 'qzeros', 'scales', 'g_idx'];
+
+/** The module of a tensor's name and the part that it is: all behind the dot, but `weight.absmax` together. */
 function split(name: string): [module: string, part: string] {
-  const dot = name.lastIndexOf('.');
+  const inWeight = name.lastIndexOf('.weight.');
+  const dot = inWeight > 0 ? inWeight : name.lastIndexOf('.');
   return dot < 0 ? ['', name] : [name.slice(0, dot), name.slice(dot + 1)];
 }
 
-/** True when a checkpoint has packed linears of GPTQ or AWQ. */
+/** True when a checkpoint has linears of any format that is read. */
 export function hasPackedLinears(tensors: Checkpoint['tensors']): boolean {
-  for (const name of tensors.keys()) if (name.endsWith('.qweight')) return true;
+  for (const name of tensors.keys())
+    if (/\.(?:qweight|weight_packed|SCB|W_q|weight\.quant_state\.bitsandbytes__\w+)$/.test(name)) return true;
   return false;
 }
 
 /**
- * The checkpoint with `<module>.weight` [out, in] in place of its parts, in the place of `qweight`. Every linear's parts are checked now,
- * their data when it is read.
+ * The quantized linears of a checkpoint, by module.
+ * @throws LmqError `file/format` for parts that are left over or unknown, `model/config` when there is no quantized linear
  */
-export function openPacked(physical: SafetensorsFile, { format, op, parts: allowed, plan }: PackedFormat): Checkpoint {
+function packedLinears(physical: SafetensorsFile, { op, parts: allowed, own = PARTS, marks = allowed.slice(0, 1) }: PackedFormat) {
   const modules = new Map<string, Map<string, TensorInfo>>();
   for (const name of physical.tensors.keys()) {
     const [module, part] = split(name);
-    if (part === 'qweight' && module !== '') modules.set(module, new Map());
+    if (marks.includes(part) && module !== '') modules.set(module, new Map());
   }
   for (const [name, info] of physical.tensors) {
     const [module, part] = split(name);
     const parts = modules.get(module);
-    if (parts ? !allowed.includes(part) && part !== 'bias' : PARTS.includes(part)) {
-      const what = parts ? 'a quantized linear has a part that does not belong to it' : 'a part of a quantized linear has no qweight';
-      const expected = parts ? [...allowed, 'bias'].map((p) => `${module}.${p}`).join(', ') : `${module}.qweight`;
+    if (parts ? !allowed.includes(part) && part !== 'bias' : own.includes(part)) {
+      const what = parts ? 'a quantized linear has a part that does not belong to it' : `a part of a quantized linear has no ${marks[0]}`;
+      const expected = parts ? [...allowed, 'bias'].map((p) => `${module}.${p}`).join(', ') : `${module}.${marks[0]}`;
       const hint = 'The files come from different models, or from a tool that stores something lmq does not know.';
       fail('file/format', what, { op, file: info.file, tensor: name, expected, hint });
     }
@@ -82,38 +86,69 @@ export function openPacked(physical: SafetensorsFile, { format, op, parts: allow
     fail('model/config', 'the configuration says quantized, the weights are not', {
       op,
       file: physicalName(physical),
-      expected: 'tensors named <module>.qweight',
+      expected: `tensors named <module>.${marks.join(' or <module>.')}`,
       hint: 'Configuration and weights come from different models.',
     });
+  return [...modules].map(([module, parts]) => {
+    const [first] = parts.values();
+    return linearOf(physical, module, parts, { op, file: first!.file, tensor: `${module}.weight` });
+  });
+}
+
+/**
+ * The checkpoint with `<module>.weight` [out, in] in place of its parts, in the place of the codes. Every linear's parts are checked now,
+ * their data when it is read.
+ * @param plan checks shapes and dtypes against each other and the configuration
+ */
+export function openPacked(physical: SafetensorsFile, format: PackedFormat, plan: (linear: PackedLinear) => LinearPlan): Checkpoint {
+  return planned(
+    physical,
+    format,
+    packedLinears(physical, format).map((linear) => [linear, plan(linear)]),
+  );
+}
+
+/** As {@link openPacked}, where a linear's shape lies in data. One linear after the other is looked at. */
+export async function openPackedByData(
+  physical: SafetensorsFile,
+  format: PackedFormat,
+  plan: (linear: PackedLinear) => Promise<LinearPlan>,
+): Promise<Checkpoint> {
+  const plans: [PackedLinear, LinearPlan][] = [];
+  for (const linear of packedLinears(physical, format)) plans.push([linear, await plan(linear)]);
+  return planned(physical, format, plans);
+}
+
+function planned(physical: SafetensorsFile, { format, parts: [codes] }: PackedFormat, linears: [PackedLinear, LinearPlan][]): Checkpoint {
+  const modules = new Map(linears.map((entry) => [entry[0].module, entry]));
   const plans = new Map<string, LinearPlan>();
   const tensors = new Map<string, TensorInfo>();
   for (const [name, info] of physical.tensors) {
     const [module, part] = split(name);
-    const parts = modules.get(module);
-    if (!parts || part === 'bias') tensors.set(name, info);
-    if (!parts || part !== 'qweight') continue;
+    const entry = modules.get(module);
+    if (!entry || part === 'bias') tensors.set(name, info);
+    if (!entry || part !== codes) continue;
+    const [linear, plan] = entry;
     const weight = `${module}.weight`;
-    const linear = linearOf(physical, module, parts, { op, file: info.file, tensor: weight });
-    const planned = plan(linear);
-    if (parts.has('bias')) {
+    if (linear.parts.has('bias')) {
       const [n] = linear.shape('bias', ['F16', 'BF16', 'F32'], 1);
-      if (n !== planned.shape[0]) wrongShape(linear, 'bias', [planned.shape[0]]);
+      if (n !== plan.shape[0]) wrongShape(linear, 'bias', [plan.shape[0]]);
     }
-    plans.set(weight, planned);
+    plans.set(weight, plan);
     let bytes = 0;
-    for (const p of allowed) bytes += parts.get(p)?.bytes ?? 0;
-    tensors.set(weight, { name: weight, shape: planned.shape, format: planned.format, bytes, file: info.file });
+    for (const [p, { bytes: n }] of linear.parts) if (p !== 'bias') bytes += n;
+    tensors.set(weight, { name: weight, shape: plan.shape, format: plan.format, bytes, file: info.file });
   }
   return {
     format,
     tensors,
     metadata: physical.metadata,
     async read(name) {
-      const planned = plans.get(name);
-      if (!planned) return tensors.has(name) ? physical.read(name) : missingTensor(name, physicalName(physical), 'read');
+      const plan = plans.get(name);
+      if (!plan) return tensors.has(name) ? physical.read(name) : missingTensor(name, physicalName(physical), 'read');
       const where = { op: 'read', file: tensors.get(name)!.file, tensor: name };
       try {
-        return checkStored(await planned.read(), where);
+        return checkStored(await plan.read(), where);
       } catch (cause) {
         if (!(cause instanceof RangeError)) throw cause;
         return fail('file/limit', 'there is no memory to unpack the tensor', {

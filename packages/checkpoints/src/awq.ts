@@ -35,7 +35,7 @@ interface AwqConfig {
  */
 export function openAwq(physical: SafetensorsFile, config: unknown, { file = 'config.json' }: OpenAwqOpts = {}): Checkpoint {
   const read = readAwqConfig(config, file);
-  return openPacked(physical, { format: 'awq', op: OP, parts: AWQ_PARTS, plan: (linear) => planAwq(linear, read) });
+  return openPacked(physical, { format: 'awq', op: OP, parts: AWQ_PARTS }, (linear) => planAwq(linear, read));
 }
 
 function readAwqConfig(config: unknown, file: string): AwqConfig {

@@ -11,7 +11,7 @@ import { checkOneOf, type ErrorFacts } from '@lmq/tensor';
 import { fail } from './_checks.js';
 import { bytesOf, typedView } from './_floats.js';
 import { GPTQ_PARTS, type GptqConfig, readGptqConfig } from './_gptq-config.js';
-import { unevenGroup } from './_group-index.js';
+import { isOrdered } from './_group-index.js';
 import { allAre, formatName, type LinearPlan, openPacked, type PackedLinear, readScales, SCALES, wrongShape } from './_packed-linears.js';
 import { transpose } from './_transpose.js';
 import type { Checkpoint, SafetensorsFile } from './api.js';
@@ -38,7 +38,7 @@ export function openGptq(physical: SafetensorsFile, config: unknown, opts: OpenG
   const file = opts.file ?? 'config.json';
   const read = readGptqConfig(config, OP, file);
   if (opts.version !== undefined) read.version = checkOneOf(opts.version, 'version', ['v1', 'v2'], OP);
-  return openPacked(physical, { format: 'gptq', op: OP, parts: GPTQ_PARTS, plan: (linear) => planGptq(linear, read) });
+  return openPacked(physical, { format: 'gptq', op: OP, parts: GPTQ_PARTS }, (linear) => planGptq(linear, read));
 }
 
 function planGptq(linear: PackedLinear, config: GptqConfig): LinearPlan {
@@ -138,26 +138,12 @@ function checkZeros(zeros: Uint8Array, bits: number, { sym, version, file }: Gpt
 
 /** True when columns are grouped in order. */
 function checkGroups(index: Int32Array, groups: number, groupSize: number, { descAct, file }: GptqConfig, where: ErrorFacts): boolean {
-  let ordered = true;
-  for (let c = 0; c < index.length; c++) {
-    const g = index[c]!;
-    if (g < 0 || g >= groups)
-      fail('file/format', `g_idx[${c}] names no group`, { ...where, op: 'read', expected: `0 … ${groups - 1}`, found: g });
-    ordered &&= g === Math.floor(c / groupSize);
-  }
-  if (ordered) return true;
-  const uneven = unevenGroup(index, groups, groupSize);
-  if (uneven >= 0)
-    fail('file/format', `g_idx gives group ${uneven} the wrong number of columns`, {
-      ...where,
-      op: 'read',
-      hint: 'Runtimes disagree on such a file; quantize the model again.',
-    });
-  if (descAct === false)
+  const ordered = isOrdered(index, groups, groupSize, 'g_idx', where);
+  if (!ordered && descAct === false)
     fail('model/config', 'g_idx is that of act-order, the configuration says there is none', {
       ...where,
       op: 'read',
       hint: `Some runtimes ignore g_idx then. Set desc_act to true in ${file}.`,
     });
-  return false;
+  return ordered;
 }

@@ -1,6 +1,8 @@
 export type * from './api.js';
 export * from './awq.js';
 export * from './awq-write.js';
+export * from './compressed-tensors.js';
+export * from './compressed-tensors-write.js';
 export * from './gguf.js';
 export * from './gguf-llama.js';
 export * from './gguf-types.js';

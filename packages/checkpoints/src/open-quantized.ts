@@ -7,6 +7,7 @@ import { type Fields, field, fieldsOf, textField } from './_object.js';
 import { hasPackedLinears } from './_packed-linears.js';
 import type { Checkpoint, SafetensorsFile } from './api.js';
 import { openAwq } from './awq.js';
+import { openCompressedTensors } from './compressed-tensors.js';
 import { openGptq } from './gptq.js';
 
 const OP = 'openQuantized';
@@ -17,14 +18,18 @@ export interface OpenQuantizedOpts {
 }
 
 /**
- * The checkpoint read as its configuration says: GPTQ, AWQ, or as it is when it is not quantized (or is GGUF or lmq's own, which say so
- * themselves).
+ * The checkpoint read as its configuration says: GPTQ, AWQ, compressed-tensors, or as it is when it is not quantized (or is GGUF or lmq's
+ * own, which say so themselves).
  * @param checkpoint as `openCheckpoint` gives it; closed by the result's `close`
  * @param config contents of config.json
  * @throws LmqError `model/unsupported` naming another method, `model/config` when weights are quantized and nothing says how; else as
- * `openGptq`, `openAwq`
+ * `openGptq`, `openAwq`, `openCompressedTensors`
  */
-export function openQuantized(checkpoint: Checkpoint, config: unknown, { quantizeConfig }: OpenQuantizedOpts = {}): Checkpoint {
+export async function openQuantized(
+  checkpoint: Checkpoint,
+  config: unknown,
+  { quantizeConfig }: OpenQuantizedOpts = {},
+): Promise<Checkpoint> {
   if (checkpoint.format !== 'safetensors') return checkpoint;
   const inside = field(fieldsOf(config) ?? {}, 'quantization_config');
   const given = inside ?? quantizeConfig ?? undefined;
@@ -42,10 +47,11 @@ export function openQuantized(checkpoint: Checkpoint, config: unknown, { quantiz
   const file = inside !== undefined ? 'config.json' : method === 'awq' ? 'quant_config.json' : 'quantize_config.json';
   const where = { op: OP, file };
   if (!fields) return fail('model/config', 'the quantization has no configuration', { ...where, expected: 'an object', found: given });
-  if (method !== 'gptq' && method !== 'awq')
-    fail('model/unsupported', 'the model is quantized by a method that lmq does not read', {
+  const open = OPENERS.get(method ?? '');
+  if (!open)
+    return fail('model/unsupported', 'the model is quantized by a method that lmq does not read', {
       ...where,
-      expected: 'quant_method gptq or awq',
+      expected: `quant_method ${[...OPENERS.keys()].join(', ')}`,
       found: method ?? 'nothing',
       hint: 'Start from the original weights.',
     });
@@ -54,8 +60,20 @@ export function openQuantized(checkpoint: Checkpoint, config: unknown, { quantiz
       op: OP,
       hint: 'Wrap it, e.g. with `guardNonFinite`, after this.',
     });
-  return method === 'gptq' ? openGptq(checkpoint, fields, { file }) : openAwq(checkpoint, fields, { file });
+  return open(checkpoint, fields, { file });
 }
+
+/** By `quant_method`. */
+const OPENERS: ReadonlyMap<
+  string,
+  (physical: SafetensorsFile, config: Fields, opts: { file: string }) => Checkpoint | Promise<Checkpoint>
+> = new Map(
+  Object.entries({
+    gptq: openGptq,
+    awq: openAwq,
+    'compressed-tensors': openCompressedTensors,
+  }),
+);
 
 const isSafetensors = (c: Checkpoint): c is SafetensorsFile => typeof (c as Partial<SafetensorsFile>).readBytes === 'function';
 

@@ -27,7 +27,7 @@ async function judge({ tensors, config }: Hostile, seen: string): Promise<string
   const physical = await safetensorsOf(tensors);
   let model: Checkpoint;
   try {
-    model = openQuantized(physical, { quantization_config: config });
+    model = await openQuantized(physical, { quantization_config: config });
   } catch (e) {
     return promised(e, ['file/format', 'model/config', 'model/unsupported'], seen);
   }

@@ -1,0 +1,158 @@
+/**
+ * Writing compressed-tensors checkpoints: an `affine` or `minifloat` tensor as the parts of a linear, the scheme that describes it, and the
+ * configuration made of all schemes.
+ * @module
+ */
+import { FLOAT_TRAITS, packCompressedTensors, rowBytes, scaleGrid, unpackRows, zeroPointValues } from '@lmq/formats';
+import { type Affine, type CompressedTensor, checkOneOf, LmqError, type Minifloat, type Scales } from '@lmq/tensor';
+import { moduleOf, refusal } from './_affine-export.js';
+import { type CompressedTensorsOpts, type CompressedTensorsScheme, schemeOf } from './_compressed-tensors-schemes.js';
+import { SCALE_DTYPES } from './_dtypes.js';
+import { bytesOf } from './_floats.js';
+import type { TensorToWrite } from './api.js';
+
+export type { CompressedTensorsFormat, CompressedTensorsOpts, CompressedTensorsScheme } from './_compressed-tensors-schemes.js';
+
+/**
+ * How {@link toCompressedTensors} stores a tensor; linears with equal schemes make one group of the configuration.
+ * @throws LmqError as it does
+ */
+export function compressedTensorsScheme(name: string, tensor: CompressedTensor, opts: CompressedTensorsOpts = {}): CompressedTensorsScheme {
+  const op = 'compressedTensorsScheme';
+  moduleOf(name, op);
+  return schemeOf(tensor, opts, refusal(name, op), op);
+}
+
+/**
+ * The parts of the weight `<module>.weight`, `<module>.weight_packed` or `.weight`, `.weight_scale` …, codes and scales as they are. A bias is
+ * written beside them like any other tensor.
+ * @throws LmqError `export/unsupported` for what the format cannot hold: other layouts; inputs that are not whole groups; packed integers
+ * with scales in float32; groups of uneven numbers of columns; MX and NVFP4 in other groups than 32 and 16, or with a global scale to
+ * multiply with; E5M2 and E3M2; `argument/*`
+ */
+export function toCompressedTensors(name: string, tensor: CompressedTensor, opts: CompressedTensorsOpts = {}): TensorToWrite[] {
+  const op = 'toCompressedTensors';
+  const module = moduleOf(name, op);
+  const { packing = 'stream' } = opts;
+  const { format, weights } = schemeOf(tensor, opts, refusal(name, op), op);
+  const t = tensor as Affine | Minifloat;
+  const [out, inputs] = t.shape;
+  const part = (suffix: string, dtype: string, shape: number[], bytes: () => Uint8Array): TensorToWrite => ({
+    name: `${module}.${suffix}`,
+    shape,
+    dtype,
+    bytes,
+  });
+  const grid = weights.strategy === 'tensor' ? [1] : scaleGrid(t.scales!, t.shape);
+  if (t.kind === 'minifloat') {
+    const { scales = ONE } = t;
+    const packed = FLOAT_TRAITS[t.format].bits < 8;
+    const parts = [
+      packed
+        ? part('weight_packed', 'U8', [out, rowBytes(inputs, FLOAT_TRAITS[t.format].bits)], () => t.codes)
+        : part('weight', 'F8_E4M3', [out, inputs], () => t.codes),
+      part('weight_scale', scales.format === 'e8m0' ? 'U8' : SCALE_DTYPES[scales.format], grid, () => bytesOf(scales.data)),
+    ];
+    if (format === 'nvfp4-pack-quantized')
+      parts.push(part('weight_global_scale', 'F32', [1], () => bytesOf(Float32Array.of(scales.global?.value ?? 1))));
+    return parts;
+  }
+  const { bits } = t;
+  const middle = 2 ** (bits - 1);
+  const signed = (codes: Uint8Array) => codes.map((c) => c - middle); // wraps to two's complement
+  const scale = part('weight_scale', SCALE_DTYPES[t.scales.format], grid, () => bytesOf(t.scales.data));
+  const zeros = () => zeroPointValues(t, 0, t.scales.data.length);
+  const pack = format === 'pack-quantized';
+  const codes = () => unpackRows(t.codes, bits, out, inputs);
+  const words = (n: number) => (packing === 'stream' ? Math.ceil((n * bits) / 32) : Math.ceil(n / Math.floor(32 / bits)));
+  const parts = pack
+    ? [
+        part('weight_packed', 'I32', [out, words(inputs)], () => bytesOf(packCompressedTensors(codes(), bits, out, inputs, { packing }))),
+        scale,
+        part('weight_shape', 'I64', [2], () => bytesOf(BigInt64Array.of(BigInt(out), BigInt(inputs)))),
+      ]
+    : [part('weight', 'I8', [out, inputs], () => signed(codes())), scale];
+  if (t.zeroPoints) {
+    const cols = grid[1];
+    const along = pack && cols !== undefined && (weights.strategy === 'group' || weights.strategy === 'channel');
+    parts.push(
+      along
+        ? part('weight_zero_point', 'I32', [words(out), cols], () =>
+            bytesOf(packCompressedTensors(zeros(), bits, out, cols, { packing, along: 'rows' })),
+          )
+        : part('weight_zero_point', 'I8', grid, () => signed(zeros())),
+    );
+  }
+  if (weights.actorder) parts.push(part('weight_g_idx', 'I32', [inputs], () => bytesOf(t.groupIndex!)));
+  return parts;
+}
+
+/** Stands for the scales of floats that have none. */
+const ONE: Scales = { block: { flat: 1 }, format: 'fp32', data: Float32Array.of(1) };
+
+export interface CompressedTensorsConfigOpts {
+  /** The linears that are stored quantized: names of their weights, and what `compressedTensorsScheme` says of each. */
+  linears: Iterable<readonly [name: string, scheme: CompressedTensorsScheme]>;
+  /** Modules of all other linears, such as `lm_head`: runtimes take them for quantized otherwise. Default none. */
+  ignore?: readonly string[];
+  /**
+   * What runtimes do with inputs: leave them (`none`, default), or round them as they run to 8 bits per token, or to what MX weights are
+   * (`dynamic`; not for `pack-quantized`, nor for `nvfp4-pack-quantized`, which needs a scale from calibration). vLLM runs `int-quantized`
+   * only so.
+   */
+  activations?: 'none' | 'dynamic';
+}
+
+/**
+ * The configuration of a compressed-tensors checkpoint: `quantization_config` of config.json. Where all schemes are equal, the group is that of
+ * all linears that are not ignored; else each group lists its own.
+ * @throws LmqError `argument/option` for no linears, or activations that the format has not; `argument/value` for a name that is not
+ * `<module>.weight`
+ */
+export function compressedTensorsConfig({
+  linears,
+  ignore = [],
+  activations = 'none',
+}: CompressedTensorsConfigOpts): Record<string, unknown> {
+  const op = 'compressedTensorsConfig';
+  checkOneOf(activations, 'activations', ['none', 'dynamic'], op);
+  const groups = new Map<string, { scheme: CompressedTensorsScheme; targets: string[] }>();
+  for (const [name, scheme] of linears) {
+    const key = JSON.stringify(scheme);
+    const group = groups.get(key) ?? { scheme, targets: [] };
+    group.targets.push(moduleOf(name, op));
+    groups.set(key, group);
+  }
+  if (groups.size === 0) throw new LmqError('argument/option', 'no linear is quantized', { op, expected: 'at least one' });
+  const formats = new Set([...groups.values()].map((g) => g.scheme.format));
+  const config_groups = [...groups.values()].map(({ scheme, targets }, i) => [
+    `group_${i}`,
+    {
+      targets: groups.size === 1 ? ['Linear'] : targets,
+      weights: scheme.weights,
+      input_activations: activations === 'none' ? null : dynamicInputs(scheme, op),
+      output_activations: null,
+      format: scheme.format,
+    },
+  ]);
+  return {
+    quant_method: 'compressed-tensors',
+    format: formats.size === 1 ? [...formats][0] : 'mixed-precision',
+    quantization_status: 'compressed',
+    config_groups: Object.fromEntries(config_groups),
+    ignore: [...ignore],
+    kv_cache_scheme: null,
+    global_compression_ratio: null,
+  };
+}
+
+/** How inputs are rounded as the model runs. */
+function dynamicInputs({ format, weights }: CompressedTensorsScheme, op: string): Record<string, unknown> {
+  const { type, num_bits, strategy, group_size, block_structure, scale_dtype } = weights;
+  const args = { num_bits: 8, type, symmetric: true, dynamic: true };
+  if (format === 'int-quantized') return { ...args, strategy: 'token' };
+  if (format === 'float-quantized')
+    return strategy === 'block' ? { ...args, strategy: 'group', group_size: block_structure![1] } : { ...args, strategy: 'token' };
+  if (format.startsWith('mx')) return { ...args, num_bits: num_bits === 6 ? 8 : num_bits, strategy: 'group', group_size, scale_dtype };
+  throw new LmqError('argument/option', `activations of ${format} are not dynamic`, { op, expected: 'none', found: 'dynamic' });
+}
