@@ -6,6 +6,7 @@
 import { type CompressedTensorsPacking, compressedTensorsPackings, packRows, packStream, unpackCompressedTensors } from '@lmq/formats';
 import type { Affine } from '@lmq/tensor';
 import { fail } from './_checks.js';
+import type { WeightArgs } from './_compressed-tensors-config.js';
 import { blockName, type Candidates, type Chosen, chooseGroup, scaleBlock, scaleShape } from './_compressed-tensors-groups.js';
 import { DTYPES } from './_dtypes.js';
 import { floatData, typedView } from './_floats.js';
@@ -23,16 +24,19 @@ export async function planPacked(of: Candidates, wanted?: CompressedTensorsPacki
   const zeros = linear.parts.get('weight_zero_point');
   const packed = zeros !== undefined && linear.dtype('weight_zero_point') === 'I32';
   if (zeros) linear.shape('weight_zero_point', ['I32', 'I8'], zeros.shape.length);
-  const packings = (bits: number) =>
-    compressedTensorsPackings(inputs, bits, words).filter(
-      (p) => (wanted ?? p) === p && (!packed || compressedTensorsPackings(out, bits, zeros.shape[0]!).includes(p)),
-    );
+  const packings = (bits: number) => compressedTensorsPackings(inputs, bits, words).filter((p) => (wanted ?? p) === p);
   const chosen = chooseGroup(of, (w) => {
     if (w.type !== 'int' || w.bits > 8 || !(zeros || w.symmetric) || packings(w.bits).length === 0) return undefined;
     return scaleBlock(w, scales, out, inputs);
   });
   const { bits } = chosen;
-  const fitting = packings(bits);
+  const cols = scales[1] ?? 1;
+  let fitting = packings(bits);
+  if (packed) {
+    fitting = fitting.filter((p) => compressedTensorsPackings(out, bits, zeros.shape[0]!).includes(p));
+    if (fitting.length === 0 || zeros.shape.length !== 2 || zeros.shape[1] !== cols || chosen.block[0] !== 1)
+      wrongShape(linear, 'weight_zero_point', [Math.ceil((out * bits) / 32), cols]);
+  }
   const each = Math.floor(32 / bits);
   const differ = 32 % bits !== 0 && (inputs > each || (packed && out > each));
   if (fitting.length > 1 && differ)
@@ -42,17 +46,15 @@ export async function planPacked(of: Candidates, wanted?: CompressedTensorsPacki
       hint: "Open with { packing: 'stream' } what compressed-tensors of 2026 wrote, with { packing: 'whole' } what is older.",
     });
   const packing = fitting[0]!;
-  if (packed && (zeros.shape.length !== 2 || zeros.shape[1] !== (scales[1] ?? 1)))
-    wrongShape(linear, 'weight_zero_point', [zeros.shape[0]!, scales[1] ?? 1]);
-  const unpack = (data: Uint8Array, rows: number, cols: number, along: 'rows' | 'cols') =>
-    unpackCompressedTensors(typedView(data, Int32Array), bits, rows, cols, { packing, along });
+  const unpack = (data: Uint8Array, width: number, along: 'rows' | 'cols') =>
+    unpackCompressedTensors(typedView(data, Int32Array), bits, out, width, { packing, along });
   return plan(linear, [out, inputs], chosen, {
     async codes() {
       const data = await linear.bytes('weight_packed');
       // words that are full are our rows
-      return packing === 'stream' && (inputs * bits) % 32 === 0 ? data : packRows(unpack(data, out, inputs, 'cols'), bits, out, inputs);
+      return packing === 'stream' && (inputs * bits) % 32 === 0 ? data : packRows(unpack(data, inputs, 'cols'), bits, out, inputs);
     },
-    zeros: packed ? async () => unpack(await linear.bytes('weight_zero_point'), out, scales[1] ?? 1, 'rows') : undefined,
+    zeros: packed ? async () => unpack(await linear.bytes('weight_zero_point'), cols, 'rows') : undefined,
   });
 }
 
@@ -62,9 +64,10 @@ export function planInt8(of: Candidates): LinearPlan {
   const shape = linear.shape('weight', ['I8'], 2) as Shape;
   const scales = scaleShape(of, SCALES);
   const zeros = linear.parts.get('weight_zero_point');
-  const chosen = chooseGroup(of, (w) =>
-    w.type === 'int' && w.bits <= 8 && (zeros || w.symmetric) ? scaleBlock(w, scales, ...shape) : undefined,
-  );
+  const fits = (w: WeightArgs) => (w.type === 'int' && w.bits <= 8 && (zeros || w.symmetric) ? scaleBlock(w, scales, ...shape) : undefined);
+  // a byte is the same integer whatever the bits: of groups that fit, the widest holds all
+  const widest = Math.max(...of.groups.map(({ weights }) => (fits(weights) ? weights.bits : 0)));
+  const chosen = chooseGroup(of, (w) => (w.bits === widest ? fits(w) : undefined));
   const { bits } = chosen;
   return plan(linear, shape, chosen, {
     codes: async () => packRows(unsigned(await linear.bytes('weight'), bits, 'weight', linear), bits, ...shape),

@@ -4,12 +4,20 @@ CPU only.
     pip install compressed-tensors==0.20.1 torch numpy
     pip install --no-deps --target OLD compressed-tensors==0.9.4     # packs widths that do not divide 32 the old way; still has act-order
     python compressed-tensors.py OLD > compressed-tensors.json
+    python compressed-tensors.py --presets > compressed-tensors-presets.json
 
 Weights are kept as the FNV-1a hash of the bits that the package decompresses to, [out, in], in the dtype that it does so.
 """
 import base64, json, os, subprocess, sys
 
 old = sys.argv[1] == "--old"
+if sys.argv[1] == "--presets":
+    from compressed_tensors.quantization.quant_scheme import PRESET_SCHEMES
+
+    read = ("num_bits", "type", "symmetric", "strategy", "group_size", "block_structure", "dynamic")
+    schemes = {n: {k: {f: v for f, v in json.loads(a.model_dump_json()).items() if f in read} for k, a in s.items()} for n, s in PRESET_SCHEMES.items()}
+    print("{" + ",\n".join(f"{json.dumps(n)}: {json.dumps(s)}" for n, s in schemes.items()) + "}")
+    sys.exit()
 import torch
 from compressed_tensors.compressors import *
 from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme, QuantizationStatus
