@@ -73,7 +73,7 @@ function damageTensor(rng: Rng, tensors: Record<string, Stored>): void {
   const t = tensors[name]!;
   switch (rng.below(12)) {
     case 0:
-      delete tensors[name];
+      if (names.length > 1) delete tensors[name]; // an empty file has no name
       break;
     case 1:
       tensors[`${pick(rng, ['a', 'b', 'c.d'])}.${pick(rng, PARTS)}`] = { ...t, shape: [...t.shape] };
