@@ -54,9 +54,12 @@ export async function openCompressedTensors(
   if (packing !== undefined) checkOneOf(packing, 'packing', ['stream', 'whole'], OP);
   const read = readCompressedTensorsConfig(config, OP, file);
   const weights = { ...physical, tensors: new Map([...physical.tensors].filter(([name]) => !RUNTIME.test(name))) };
-  const opened: Checkpoint = read.groups.length
-    ? await openPackedByData(weights, FORMAT, (linear) => planLinear(linear, read, packing))
-    : { ...weights, format: FORMAT.format }; // only caches or activations are quantized
+  const names = [...weights.tensors.keys()];
+  // only caches or activations are quantized, or weights are stored as they came
+  const plain = read.groups.every((g) => g.format === 'dense') && !names.some((name) => name.endsWith(`.${OWN[0]}`));
+  const opened: Checkpoint = plain
+    ? { ...weights, format: FORMAT.format }
+    : await openPackedByData(weights, FORMAT, (linear) => planLinear(linear, read, packing));
   const ignored = [...read.ignore].filter((module) => physical.tensors.has(`${module}.weight_scale`));
   if (ignored.length)
     read.warnings.push(`${ignored.length} modules are stored quantized though ignore names them; some runtimes do not load them.`);

@@ -31,7 +31,8 @@ export async function openQuantized(
   { quantizeConfig }: OpenQuantizedOpts = {},
 ): Promise<Checkpoint> {
   if (checkpoint.format !== 'safetensors') return checkpoint;
-  const inside = field(fieldsOf(config) ?? {}, 'quantization_config');
+  const model = fieldsOf(config) ?? {};
+  const inside = field(model, 'quantization_config') ?? field(model, 'compression_config'); // compressed-tensors of 2024
   const given = inside ?? quantizeConfig ?? undefined;
   if (given === undefined) {
     if (!hasPackedLinears(checkpoint.tensors)) return checkpoint;

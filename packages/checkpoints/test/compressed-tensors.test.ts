@@ -311,6 +311,11 @@ describe('what weights do not show', () => {
     expect(model.warnings).toHaveLength(1);
   });
 
+  it('the configuration under its name of 2024', async () => {
+    const model = await openQuantized(await safetensorsOf(but(sym4, {})), { compression_config: sym4.config });
+    expect(await model.read(W)).toEqual(await (await open(but(sym4, {}), sym4.config)).read(W));
+  });
+
   it('dense: weights as they are stored', async () => {
     const weight = bf16(4, 8);
     const dense = { ...config(sym4, {}, {}, { format: 'dense' }) };
@@ -319,6 +324,7 @@ describe('what weights do not show', () => {
     expect(model.warnings).toEqual([]);
     const early = await open(under(L, { weight, weight_scale: bf16(4, 1) }), { ...dense, quantization_status: 'frozen' });
     expect(early.warnings![0]).toContain('frozen');
+    expect([...(await open({ [W]: weight }, dense)).tensors.keys()]).toEqual([W]); // no scales beside
     await expectFailure(() => open(under(L, { weight, weight_scale: bf16(4, 1) }), sym4.config), 'model/config', { tensor: W });
   });
 

@@ -39,8 +39,8 @@ async function judge({ tensors, config }: Hostile, seen: string): Promise<string
     const plain = physical.tensors.get(name) === info;
     try {
       const t = await model.read(name);
+      if (plain) continue; // as any file holds it, empty ones too
       validate(t);
-      if (plain) continue;
       expect(t.shape).toEqual(info.shape);
       if (model.format === 'compressed-tensors') await sameAgain(name, t, seen);
       else await same(name, t as Affine, model.format, tensors, seen);
