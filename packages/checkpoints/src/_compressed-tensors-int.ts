@@ -93,17 +93,19 @@ async function storedInputs(linear: PackedLinear, out: number): Promise<number> 
 /** int8 values as codes. */
 function unsigned(values: Uint8Array, bits: number, part: string, { where }: PackedLinear): Uint8Array {
   const middle = 2 ** (bits - 1);
-  return values.map((byte, i) => {
-    const value = (byte << 24) >> 24;
-    if (value < -middle || value >= middle)
+  const codes = new Uint8Array(values.length);
+  for (let i = 0; i < codes.length; i++) {
+    const code = ((values[i]! << 24) >> 24) + middle;
+    if (code >>> bits !== 0)
       fail('file/format', `${part} element ${i} needs more than ${bits} bits`, {
         ...where,
         op: 'read',
         expected: `${-middle} … ${middle - 1}`,
-        found: value,
+        found: code - middle,
       });
-    return value + middle;
-  });
+    codes[i] = code;
+  }
+  return codes;
 }
 
 interface Reads {

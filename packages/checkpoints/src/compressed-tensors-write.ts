@@ -33,62 +33,79 @@ export function compressedTensorsScheme(name: string, tensor: CompressedTensor, 
 export function toCompressedTensors(name: string, tensor: CompressedTensor, opts: CompressedTensorsOpts = {}): TensorToWrite[] {
   const op = 'toCompressedTensors';
   const module = moduleOf(name, op);
-  const { packing = 'stream' } = opts;
-  const { format, weights } = schemeOf(tensor, opts, refusal(name, op), op);
-  const t = tensor as Affine | Minifloat;
+  const scheme = schemeOf(tensor, opts, refusal(name, op), op);
+  const t = tensor as Affine | Minifloat; // schemeOf refuses others
+  const parts = t.kind === 'affine' ? intParts(t, scheme, opts) : floatParts(t, scheme);
+  return parts.map(([part, dtype, shape, bytes]) => ({ name: `${module}.${part}`, shape, dtype, bytes }));
+}
+
+type Part = [name: string, dtype: string, shape: number[], bytes: () => Uint8Array];
+
+function floatParts(t: Minifloat, { format }: CompressedTensorsScheme): Part[] {
+  const { codes, scales } = t;
   const [out, inputs] = t.shape;
-  const part = (suffix: string, dtype: string, shape: number[], bytes: () => Uint8Array): TensorToWrite => ({
-    name: `${module}.${suffix}`,
-    shape,
-    dtype,
-    bytes,
-  });
-  const grid = weights.strategy === 'tensor' ? [1] : scaleGrid(t.scales!, t.shape);
-  if (t.kind === 'minifloat') {
-    const { scales = ONE } = t;
-    const packed = FLOAT_TRAITS[t.format].bits < 8;
-    const parts = [
-      packed
-        ? part('weight_packed', 'U8', [out, rowBytes(inputs, FLOAT_TRAITS[t.format].bits)], () => t.codes)
-        : part('weight', 'F8_E4M3', [out, inputs], () => t.codes),
-      part('weight_scale', scales.format === 'e8m0' ? 'U8' : SCALE_DTYPES[scales.format], grid, () => bytesOf(scales.data)),
-    ];
-    if (format === 'nvfp4-pack-quantized')
-      parts.push(part('weight_global_scale', 'F32', [1], () => bytesOf(Float32Array.of(scales.global?.value ?? 1))));
-    return parts;
-  }
-  const { bits } = t;
-  const middle = 2 ** (bits - 1);
-  const signed = (codes: Uint8Array) => codes.map((c) => c - middle); // wraps to two's complement
-  const scale = part('weight_scale', SCALE_DTYPES[t.scales.format], grid, () => bytesOf(t.scales.data));
-  const zeros = () => zeroPointValues(t, 0, t.scales.data.length);
-  const pack = format === 'pack-quantized';
-  const codes = () => unpackRows(t.codes, bits, out, inputs);
-  const words = (n: number) => (packing === 'stream' ? Math.ceil((n * bits) / 32) : Math.ceil(n / Math.floor(32 / bits)));
-  const parts = pack
-    ? [
-        part('weight_packed', 'I32', [out, words(inputs)], () => bytesOf(packCompressedTensors(codes(), bits, out, inputs, { packing }))),
-        scale,
-        part('weight_shape', 'I64', [2], () => bytesOf(BigInt64Array.of(BigInt(out), BigInt(inputs)))),
-      ]
-    : [part('weight', 'I8', [out, inputs], () => signed(codes())), scale];
-  if (t.zeroPoints) {
-    const cols = grid[1];
-    const along = pack && cols !== undefined && (weights.strategy === 'group' || weights.strategy === 'channel');
-    parts.push(
-      along
-        ? part('weight_zero_point', 'I32', [words(out), cols], () =>
-            bytesOf(packCompressedTensors(zeros(), bits, out, cols, { packing, along: 'rows' })),
-          )
-        : part('weight_zero_point', 'I8', grid, () => signed(zeros())),
-    );
-  }
-  if (weights.actorder) parts.push(part('weight_g_idx', 'I32', [inputs], () => bytesOf(t.groupIndex!)));
+  const { bits } = FLOAT_TRAITS[t.format];
+  const weight: Part =
+    bits === 8 ? ['weight', 'F8_E4M3', [out, inputs], () => codes] : ['weight_packed', 'U8', [out, rowBytes(inputs, bits)], () => codes];
+  if (!scales) return [weight, ['weight_scale', 'F32', [1], () => bytesOf(Float32Array.of(1))]];
+  const dtype = scales.format === 'e8m0' ? 'U8' : SCALE_DTYPES[scales.format];
+  const parts: Part[] = [weight, ['weight_scale', dtype, gridOf(scales, t.shape), () => bytesOf(scales.data)]];
+  if (format === 'nvfp4-pack-quantized')
+    parts.push(['weight_global_scale', 'F32', [1], () => bytesOf(Float32Array.of(scales.global?.value ?? 1))]);
   return parts;
 }
 
-/** Stands for the scales of floats that have none. */
-const ONE: Scales = { block: { flat: 1 }, format: 'fp32', data: Float32Array.of(1) };
+function intParts(t: Affine, { format, weights }: CompressedTensorsScheme, { packing = 'stream' }: CompressedTensorsOpts): Part[] {
+  const { bits, scales, groupIndex } = t;
+  const [out, inputs] = t.shape;
+  const grid = gridOf(scales, t.shape);
+  const pack = format === 'pack-quantized';
+  const words = (n: number) => (packing === 'stream' ? Math.ceil((n * bits) / 32) : Math.ceil(n / Math.floor(32 / bits)));
+  const full = (inputs * bits) % 32 === 0 && (packing === 'stream' || 32 % bits === 0); // words that are full are our rows
+  const codes = () => unpackRows(t.codes, bits, out, inputs);
+  const parts: Part[] = pack
+    ? [
+        [
+          'weight_packed',
+          'I32',
+          [out, words(inputs)],
+          () => (full ? t.codes : bytesOf(packCompressedTensors(codes(), bits, out, inputs, { packing }))),
+        ],
+        ['weight_shape', 'I64', [2], () => bytesOf(BigInt64Array.of(BigInt(out), BigInt(inputs)))],
+      ]
+    : [['weight', 'I8', [out, inputs], () => signed(codes(), bits)]];
+  parts.push(['weight_scale', SCALE_DTYPES[scales.format], grid, () => bytesOf(scales.data)]);
+  if (t.zeroPoints) {
+    const zeros = () => zeroPointValues(t, 0, scales.data.length);
+    const [, cols = 1] = grid;
+    const packed = pack && (weights.strategy === 'group' || weights.strategy === 'channel');
+    parts.push(
+      packed
+        ? [
+            'weight_zero_point',
+            'I32',
+            [words(out), cols],
+            () => bytesOf(packCompressedTensors(zeros(), bits, out, cols, { packing, along: 'rows' })),
+          ]
+        : ['weight_zero_point', 'I8', grid, () => signed(zeros(), bits)],
+    );
+  }
+  if (weights.actorder && groupIndex) parts.push(['weight_g_idx', 'I32', [inputs], () => bytesOf(groupIndex)]);
+  return parts;
+}
+
+/** The shape of stored scales: one for the tensor is a vector. */
+function gridOf(scales: Scales, shape: readonly [number, number]): number[] {
+  const grid = scaleGrid(scales, shape);
+  return grid[0] === 1 && grid[1] === 1 && shape[0] > 1 ? [1] : grid;
+}
+
+/** Codes as int8: stores wrap to two's complement. */
+function signed(codes: Uint8Array, bits: number): Uint8Array {
+  const middle = 2 ** (bits - 1);
+  for (let i = 0; i < codes.length; i++) codes[i]! -= middle;
+  return codes;
+}
 
 export interface CompressedTensorsConfigOpts {
   /** The linears that are stored quantized: names of their weights, and what `compressedTensorsScheme` says of each. */

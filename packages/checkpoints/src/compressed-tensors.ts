@@ -55,11 +55,9 @@ export async function openCompressedTensors(
   const read = readCompressedTensorsConfig(config, OP, file);
   const weights = { ...physical, tensors: new Map([...physical.tensors].filter(([name]) => !RUNTIME.test(name))) };
   const names = [...weights.tensors.keys()];
-  // only caches or activations are quantized, or weights are stored as they came
+  // only caches or activations are quantized, or weights are stored as they came: a checkpoint like any other
   const plain = read.groups.every((g) => g.format === 'dense') && !names.some((name) => name.endsWith(`.${OWN[0]}`));
-  const opened: Checkpoint = plain
-    ? { ...weights, format: FORMAT.format }
-    : await openPackedByData(weights, FORMAT, (linear) => planLinear(linear, read, packing));
+  const opened: Checkpoint = plain ? weights : await openPackedByData(weights, FORMAT, (linear) => planLinear(linear, read, packing));
   const ignored = [...read.ignore].filter((module) => physical.tensors.has(`${module}.weight_scale`));
   if (ignored.length)
     read.warnings.push(`${ignored.length} modules are stored quantized though ignore names them; some runtimes do not load them.`);
