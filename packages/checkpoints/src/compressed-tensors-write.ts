@@ -76,7 +76,7 @@ function intParts(t: Affine, { format, weights }: CompressedTensorsScheme, { pac
     : [['weight', 'I8', [out, inputs], () => signed(codes(), bits)]];
   parts.push(['weight_scale', SCALE_DTYPES[scales.format], grid, () => bytesOf(scales.data)]);
   if (t.zeroPoints) {
-    const zeros = () => zeroPointValues(t, 0, scales.data.length);
+    const zeros = zeroPointValues(t, 0, scales.data.length);
     const [, cols = 1] = grid;
     const packed = pack && (weights.strategy === 'group' || weights.strategy === 'channel');
     parts.push(
@@ -85,9 +85,9 @@ function intParts(t: Affine, { format, weights }: CompressedTensorsScheme, { pac
             'weight_zero_point',
             'I32',
             [words(out), cols],
-            () => bytesOf(packCompressedTensors(zeros(), bits, out, cols, { packing, along: 'rows' })),
+            () => bytesOf(packCompressedTensors(zeros, bits, out, cols, { packing, along: 'rows' })),
           ]
-        : ['weight_zero_point', 'I8', grid, () => signed(zeros(), bits)],
+        : ['weight_zero_point', 'I8', grid, () => signed(zeros.slice(), bits)],
     );
   }
   if (weights.actorder && groupIndex) parts.push(['weight_g_idx', 'I32', [inputs], () => bytesOf(groupIndex)]);
