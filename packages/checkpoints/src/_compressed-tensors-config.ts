@@ -3,6 +3,7 @@
  * Fields: compressed-tensors 0.20.1 quantization/quant_config.py, quant_scheme.py and quant_args.py; 0.9.4 where older files differ.
  * @module
  */
+import { printable } from '@lmq/tensor';
 import { fail } from './_checks.js';
 import { presetScheme } from './_compressed-tensors-presets.js';
 import { type Fields, field, fieldsOf } from './_object.js';
@@ -67,12 +68,17 @@ export function readCompressedTensorsConfig(config: unknown, op: string, file: s
   const groups = field(fields, 'config_groups') ?? {};
   for (const [name, value] of Object.entries(fieldsOf(groups) ?? fail('model/config', 'config_groups is not an object', where)))
     addGroup(name, value, format, read, where);
-  const cache = fieldsOf(field(fields, 'kv_cache_scheme'));
-  if (cache)
-    read.warnings.push(`The model was made for a key-value cache in ${activations(cache, where)}; lmq does not round the cache so.`);
+  const cache = field(fields, 'kv_cache_scheme');
+  if (cache !== undefined) {
+    const rounded = activations(
+      fieldsOf(cache) ?? fail('model/config', 'kv_cache_scheme is not an object', { ...where, found: cache }),
+      where,
+    );
+    read.warnings.push(`The model was made for a key-value cache in ${rounded}; lmq does not round the cache so.`);
+  }
   const status = configText(fields, ['quantization_status'], where) ?? 'compressed';
   if (read.groups.some((g) => g.format === 'dense') && status !== 'compressed' && status !== 'decompressed')
-    read.warnings.push(`The weights are stored before they are quantized (quantization_status ${status}); lmq takes them as stored.`);
+    read.warnings.push(`The weights are stored before they are quantized (${printable(status)}); lmq takes them as stored.`);
   return read;
 }
 

@@ -113,9 +113,9 @@ export interface CompressedTensorsConfigOpts {
   /** Modules of all other linears, such as `lm_head`: runtimes take them for quantized otherwise. Default none. */
   ignore?: readonly string[];
   /**
-   * What runtimes do with inputs: leave them (`none`, default), or round them as they run to 8 bits per token, or to what MX weights are
-   * (`dynamic`; not for `pack-quantized`, nor for `nvfp4-pack-quantized`, which needs a scale from calibration). vLLM runs `int-quantized`
-   * only so.
+   * What runtimes do with inputs: leave them (`none`, default), or round them as they run where the format has that (`dynamic`): to 8 bits per
+   * token for `int-quantized`, which vLLM runs only so, and `float-quantized`, and to what weights are for MX. Inputs of `pack-quantized` and
+   * `nvfp4-pack-quantized` are left; the latter would need a scale from calibration.
    */
   activations?: 'none' | 'dynamic';
 }
@@ -123,8 +123,8 @@ export interface CompressedTensorsConfigOpts {
 /**
  * The configuration of a compressed-tensors checkpoint: `quantization_config` of config.json. Where all schemes are equal, the group is that of
  * all linears that are not ignored; else each group lists its own.
- * @throws LmqError `argument/option` for no linears, or activations that the format has not; `argument/value` for a name that is not
- * `<module>.weight`
+ * @throws LmqError `argument/option` for no linears, or `dynamic` activations that no format of theirs has; `argument/value` for a name that
+ * is not `<module>.weight`
  */
 export function compressedTensorsConfig({
   linears,
@@ -142,34 +142,33 @@ export function compressedTensorsConfig({
   }
   if (groups.size === 0) throw new LmqError('argument/option', 'no linear is quantized', { op, expected: 'at least one' });
   const formats = new Set([...groups.values()].map((g) => g.scheme.format));
-  const config_groups = [...groups.values()].map(({ scheme, targets }, i) => [
-    `group_${i}`,
-    {
-      targets: groups.size === 1 ? ['Linear'] : targets,
-      weights: scheme.weights,
-      input_activations: activations === 'none' ? null : dynamicInputs(scheme, op),
-      output_activations: null,
-      format: scheme.format,
-    },
-  ]);
+  const config_groups = [...groups.values()].map(({ scheme, targets }) => ({
+    targets: groups.size === 1 ? ['Linear'] : targets,
+    weights: scheme.weights,
+    input_activations: activations === 'none' ? null : dynamicInputs(scheme),
+    output_activations: null,
+    format: scheme.format,
+  }));
+  if (activations === 'dynamic' && config_groups.every((g) => g.input_activations === null))
+    throw new LmqError('argument/option', 'no format of the linears rounds inputs as it runs', { op, found: [...formats].join(', ') });
   return {
     quant_method: 'compressed-tensors',
     format: formats.size === 1 ? [...formats][0] : 'mixed-precision',
     quantization_status: 'compressed',
-    config_groups: Object.fromEntries(config_groups),
+    config_groups: Object.fromEntries(config_groups.map((g, i) => [`group_${i}`, g])),
     ignore: [...ignore],
     kv_cache_scheme: null,
     global_compression_ratio: null,
   };
 }
 
-/** How inputs are rounded as the model runs. */
-function dynamicInputs({ format, weights }: CompressedTensorsScheme, op: string): Record<string, unknown> {
+/** How inputs are rounded as the model runs, `null` when they are not. */
+function dynamicInputs({ format, weights }: CompressedTensorsScheme): Record<string, unknown> | null {
   const { type, num_bits, strategy, group_size, block_structure, scale_dtype } = weights;
   const args = { num_bits: 8, type, symmetric: true, dynamic: true };
-  if (format === 'int-quantized') return { ...args, strategy: 'token' };
-  if (format === 'float-quantized')
-    return strategy === 'block' ? { ...args, strategy: 'group', group_size: block_structure![1] } : { ...args, strategy: 'token' };
+  if (format === 'pack-quantized' || format === 'nvfp4-pack-quantized') return null;
   if (format.startsWith('mx')) return { ...args, num_bits: num_bits === 6 ? 8 : num_bits, strategy: 'group', group_size, scale_dtype };
-  throw new LmqError('argument/option', `activations of ${format} are not dynamic`, { op, expected: 'none', found: 'dynamic' });
+  return strategy === 'block' && type === 'float'
+    ? { ...args, strategy: 'group', group_size: block_structure![1] }
+    : { ...args, strategy: 'token' };
 }

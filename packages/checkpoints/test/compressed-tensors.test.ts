@@ -154,6 +154,7 @@ describe('configuration', () => {
     ])
       await bad(config(sym4, {}, group));
     for (const own of [
+      { kv_cache_scheme: 8 },
       { ignore: 'lm_head' },
       { ignore: [1] },
       { config_groups: [] },
@@ -323,8 +324,8 @@ describe('what weights do not show', () => {
     const model = await open(under(L, { weight, weight_scale: bf16(4, 1) }), dense);
     expect(await model.read(W)).toEqual({ kind: 'dense', shape: [4, 8], format: 'bf16', data: new Uint16Array(32).fill(0x3f80) });
     expect(model.warnings).toEqual([]);
-    const early = await open(under(L, { weight, weight_scale: bf16(4, 1) }), { ...dense, quantization_status: 'frozen' });
-    expect(early.warnings![0]).toContain('frozen');
+    const early = await open(under(L, { weight, weight_scale: bf16(4, 1) }), { ...dense, quantization_status: 'frozen\u001b[2J' });
+    expect(early.warnings![0]).toContain('(frozen\\u001b[2j)');
     expect([...(await open({ [W]: weight }, dense)).tensors.keys()]).toEqual([W]); // no scales beside
     await expectFailure(() => open(under(L, { weight, weight_scale: bf16(4, 1) }), sym4.config), 'model/config', { tensor: W });
   });
@@ -690,5 +691,11 @@ describe('writing', () => {
     ] as const)
       expect(inputs(encodeMx(format, w))).toEqual({ ...args, num_bits, strategy: 'group', group_size: 32, scale_dtype: 'torch.uint8' });
     await expectFailure(() => inputs(encodeNvfp4(w)), 'argument/option');
+    const linears = [
+      ['a.weight', compressedTensorsScheme('a.weight', encodeNvfp4(w))],
+      ['b.weight', compressedTensorsScheme('b.weight', minifloat(4, 32))],
+    ] as const;
+    const { config_groups } = compressedTensorsConfig({ linears, activations: 'dynamic' }) as { config_groups: Record<string, object> };
+    expect(config_groups).toMatchObject({ group_0: { input_activations: null }, group_1: { input_activations: args } });
   });
 });
