@@ -1,18 +1,14 @@
-// Folders that GPTQ, AWQ and compressed-tensors tools write: opened by name, they compute what the same weights compute in memory.
+// Folders that GPTQ and AWQ tools write: opened by name, they compute what the same weights compute in memory.
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   awqConfig,
-  type CompressedTensorsOpts,
-  compressedTensorsConfig,
-  compressedTensorsScheme,
   gptqConfig,
   type SafetensorsFile,
   type TensorToWrite,
   toAwqTensors,
-  toCompressedTensors,
   toGptqTensors,
   writeSafetensors,
 } from '@lmq/checkpoints';
@@ -84,29 +80,6 @@ describe('a folder quantized by other tools', () => {
         output: join(dir, 'again'),
       });
       await expect(again).rejects.toMatchObject({ code: 'model/unsupported' });
-    } finally {
-      await opened.close();
-    }
-  });
-
-  it.each([
-    ['pack-quantized', { bits: 3, groupSize: 32, symmetric: false }],
-    ['int-quantized', { bits: 8, groupSize: -1, symmetric: true }],
-  ] as const)('compressed-tensors %s %o: perplexity as in memory, and a warning of rounded inputs', async (format, options) => {
-    const { weights } = await nano.quantize({ stages: [{ method: 'rtn', ...options }] }, windows.slice(0, 1));
-    const opts: CompressedTensorsOpts = { format };
-    const linears = [...weights].map(([name, t]) => [name, compressedTensorsScheme(name, t, opts)] as const);
-    const activations = format === 'int-quantized' ? 'dynamic' : 'none';
-    const config = compressedTensorsConfig({ linears, activations, ignore: ['lm_head'] });
-    const folder = await write(format, weights, (name, t) => toCompressedTensors(name, t, opts), config, true);
-    const opened = await openModel(folder);
-    try {
-      expect(opened.checkpoint.format).toBe('compressed-tensors');
-      expect(opened.warnings).toEqual(activations === 'none' ? [] : [expect.stringContaining('int8 (per token')]);
-      const model = await loadModel({ ...opened, backend: nano.backend });
-      const found = (await perplexity(model, nano.ids, { context: 512, windows: 1 })).perplexity;
-      model.dispose();
-      expect(found).toBe(await nano.evaluate(weights, 1));
     } finally {
       await opened.close();
     }
