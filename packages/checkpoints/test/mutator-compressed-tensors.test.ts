@@ -11,7 +11,7 @@ import { openQuantized } from '../src/open-quantized.js';
 import { type Hostile, hostileCompressedTensors } from './_mutate-compressed-tensors.js';
 import { safetensorsOf, storedOf } from './_quantized.js';
 
-const CASES = Number(process.env.LMQ_FUZZ_CASES ?? 3000);
+const CASES = Number(process.env.LMQ_FUZZ_CASES ?? 2000);
 const SEED = Number(process.env.LMQ_FUZZ_SEED ?? 1);
 
 /** Fails the test unless this is an error as the readers promise it; returns its code. */
