@@ -31,12 +31,14 @@ export interface TensorInfo {
 
 /** A model file or folder of any format: named tensors, read one at a time. Hugging Face names, or the names the file has. */
 export interface Checkpoint {
-  readonly format: 'safetensors' | 'gguf' | 'lmq' | 'gptq' | 'awq' | 'bitsandbytes' | 'hqq' | 'auto-round';
+  readonly format: 'safetensors' | 'gguf' | 'lmq' | 'gptq' | 'awq' | 'compressed-tensors' | 'bitsandbytes' | 'hqq' | 'auto-round';
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** String metadata of the container (safetensors `__metadata__`), or GGUF key-values. */
   readonly metadata: ReadonlyMap<string, unknown>;
   /** Set where somebody decided what becomes of NaN and infinity (`guardNonFinite`): then models do not refuse them. */
   readonly nonFinite?: 'warn' | 'zero';
+  /** What the model was made for and its weights do not show, e.g. that inputs are rounded to int8. */
+  readonly warnings?: readonly string[];
   /**
    * Reads one tensor. The result is 2-D: leading axes are merged, a vector of n becomes `[1, n]`.
    * @throws LmqError `model/missing` when there is none of that name, `file/*` when the file is damaged, `model/unsupported` when the

@@ -5,6 +5,8 @@ export * from './awq.js';
 export * from './awq-write.js';
 export * from './bitsandbytes.js';
 export * from './bitsandbytes-write.js';
+export * from './compressed-tensors.js';
+export * from './compressed-tensors-write.js';
 export * from './gguf.js';
 export * from './gguf-llama.js';
 export * from './gguf-types.js';

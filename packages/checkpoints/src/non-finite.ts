@@ -29,6 +29,7 @@ export function guardNonFinite(base: Checkpoint, policy: NonFinitePolicy, onFoun
     format: base.format,
     tensors: base.tensors,
     metadata: base.metadata,
+    ...(base.warnings && { warnings: base.warnings }),
     ...(policy !== 'error' && { nonFinite: policy }),
     async read(name) {
       const t = await base.read(name);

@@ -9,6 +9,7 @@ import type { Checkpoint, SafetensorsFile } from './api.js';
 import { openAutoRound } from './auto-round.js';
 import { openAwq } from './awq.js';
 import { openBitsandbytes } from './bitsandbytes.js';
+import { openCompressedTensors } from './compressed-tensors.js';
 import { openGptq } from './gptq.js';
 import { openHqq } from './hqq.js';
 
@@ -20,12 +21,12 @@ export interface OpenQuantizedOpts {
 }
 
 /**
- * The checkpoint read as its configuration says: GPTQ, AWQ, bitsandbytes, HQQ, AutoRound, or as it is when it is not quantized (or is GGUF or lmq's own,
- * which say so themselves).
+ * The checkpoint read as its configuration says: GPTQ, AWQ, compressed-tensors, bitsandbytes, HQQ, AutoRound, or as it is when it is not
+ * quantized (or is GGUF or lmq's own, which say so themselves).
  * @param checkpoint as `openCheckpoint` gives it; closed by the result's `close`
  * @param config contents of config.json
- * @throws LmqError `model/unsupported` naming another method, `model/config` when weights are quantized and nothing says how; else as
- * `openGptq`, `openAwq`, `openBitsandbytes`
+ * @throws LmqError `model/unsupported` naming another method, `model/config` when weights are quantized and nothing says how; else as the
+ * function that opens the method
  */
 export async function openQuantized(
   checkpoint: Checkpoint,
@@ -33,7 +34,8 @@ export async function openQuantized(
   { quantizeConfig }: OpenQuantizedOpts = {},
 ): Promise<Checkpoint> {
   if (checkpoint.format !== 'safetensors') return checkpoint;
-  const inside = field(fieldsOf(config) ?? {}, 'quantization_config');
+  const model = fieldsOf(config) ?? {};
+  const inside = field(model, 'quantization_config') ?? field(model, 'compression_config'); // compressed-tensors of 2024
   const given = inside ?? quantizeConfig ?? undefined;
   if (given === undefined) {
     if (!hasPackedLinears(checkpoint.tensors)) return checkpoint;
@@ -77,6 +79,7 @@ const OPENERS: ReadonlyMap<
     hqq: openHqq,
     'auto-round': openAutoRound,
     'intel/auto-round': openAutoRound, // its first versions
+    'compressed-tensors': openCompressedTensors,
   }),
 );
 

@@ -4,7 +4,20 @@ import { configOf, type GoldenCase, goldenCases, type Stored, under } from './_q
 
 export const pick = <T>(rng: Rng, list: readonly T[]): T => list[rng.below(list.length)]!;
 
-const BYTES: Record<string, number> = { I32: 4, U32: 4, F32: 4, F16: 2, BF16: 2, I16: 2, U8: 1, I8: 1, I64: 8, F64: 8, BOOL: 1 };
+const BYTES: Record<string, number> = {
+  I32: 4,
+  U32: 4,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I16: 2,
+  U8: 1,
+  I8: 1,
+  I64: 8,
+  F64: 8,
+  BOOL: 1,
+  F8_E4M3: 1,
+};
 const PARTS = ['qweight', 'qzeros', 'scales', 'g_idx', 'bias', 'weight', 'perm'];
 const VALUES: readonly unknown[] = [
   ...[0, 1, 2, 3, 4, 5, 8, 16, 32, 40, 64, 96, 128, -1, -2, 1.5, Number.NaN, 1e300, 2 ** 31, 2 ** 53, '4', '', 'gptq', 'gptq_v2', 'awq'],
@@ -84,7 +97,7 @@ export function damageTensor(rng: Rng, tensors: Record<string, Stored>, parts: r
       t.data.fill(pick(rng, [0, 0x77, 0x88, 0xff, 0x7f]));
       break;
     default: {
-      const index = names.find((n) => n.endsWith('.g_idx'));
+      const index = names.find((n) => n.endsWith('g_idx'));
       const g = index === undefined ? undefined : tensors[index];
       if (g?.dtype !== 'I32' || g.data.length < 8) break;
       const view = new DataView(g.data.buffer);

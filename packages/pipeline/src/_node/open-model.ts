@@ -66,7 +66,7 @@ export async function openModel(name: string): Promise<OpenModel> {
       ...(tokenizer && { tokenizer }),
       folder,
       ...(own && { builtIn: { calibration: fileURLToPath(calibration), validation: fileURLToPath(validation) } }),
-      warnings: architecture.warnings,
+      warnings: [...(checkpoint.warnings ?? []), ...architecture.warnings],
       close: () => checkpoint.close(),
     };
   } catch (e) {
