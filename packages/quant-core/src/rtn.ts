@@ -10,17 +10,19 @@ import { type Linear, matrixShape, type Tensor } from '@lmq/tensor';
 import { gridCode, gridValue } from './_grid.js';
 import { PROXY_ROWS, stridesOf } from './_rows.js';
 import { toAffine } from './affine.js';
-import type { AffineOpts, AffineParams, LinearStats, Quantized, QuantizedLinear, Scheme } from './api.js';
+import type { AffineOpts, AffineParams, LinearStats, Quantized, QuantizedLinear, QuantReport, Scheme, Trits } from './api.js';
 import { checkFinite } from './finite.js';
-import { fitScheme } from './params.js';
+import { diagonalOf } from './importance.js';
+import { type FindParamsOpts, fitScheme } from './params.js';
 import { proxyLoss } from './proxy-loss.js';
 import { resolveScheme } from './scheme.js';
+import { toTrits, tritCode, tritValue } from './trits.js';
 
 /** Bound on rows · in² of the reported proxy loss: about a second. */
 const PROXY_WORK = 5e8;
 
-export interface RtnOpts extends AffineOpts {
-  /** [in, in]; only to report the proxy loss. */
+export interface RtnOpts extends FindParamsOpts {
+  /** [in, in]; to report the proxy loss, and for its diagonal where `importance` is needed and not given. */
   hessian?: Tensor;
 }
 
@@ -29,20 +31,24 @@ export interface RtnOpts extends AffineOpts {
  * @param w [out, in]
  * @throws LmqError `argument/option`, `argument/shape`, `argument/value` (NaN or infinite weights)
  */
-export function rtn(w: Tensor, opts: RtnOpts): Quantized {
+export function rtn(w: Tensor, opts: RtnOpts & { trits?: false }): Quantized;
+export function rtn(w: Tensor, opts: RtnOpts): Quantized<QuantReport, Quantized['weight'] | Trits>;
+export function rtn(w: Tensor, opts: RtnOpts): Quantized<QuantReport, Quantized['weight'] | Trits> {
   const start = performance.now();
   const [rows, cols] = matrixShape(w, 'rtn');
   const scheme = resolveScheme(opts, rows, cols, 'rtn');
   checkFinite(w, 'the weight', 'rtn');
-  const params = fitScheme(w, scheme);
+  const importance = opts.importance ?? (scheme.clip.method === 'imatrix' && opts.hessian ? diagonalOf(opts.hessian) : undefined);
+  const params = fitScheme(w, scheme, importance);
   const codes = new Uint8Array(rows * cols);
   const relativeError = encode(w, scheme, params, codes);
-  const weight = toAffine(scheme, [rows, cols], codes, params);
+  const weight = (scheme.trits ? toTrits : toAffine)(scheme, [rows, cols], codes, params);
   const report: Quantized['report'] = {
     method: 'rtn',
     bits: scheme.bits,
     groupSize: opts.groupSize ?? -1,
     symmetric: scheme.symmetric,
+    ...(scheme.trits && { trits: true as const }),
     bitsPerWeight: bitsPerWeight(weight),
     relativeError,
     seconds: 0,
@@ -57,7 +63,7 @@ export function rtn(w: Tensor, opts: RtnOpts): Quantized {
 
 /**
  * {@link rtn} of a linear layer; its bias and input quantization are kept. A compressed weight is decoded first.
- * @param stats `hessian` is only reported on
+ * @param stats `hessian` is reported on; its diagonal is the importance that `clip: 'imatrix'` needs
  */
 export function rtnLinear(linear: Linear, stats: LinearStats, opts: AffineOpts): QuantizedLinear {
   const { weight, report } = rtn(decode(linear.weight), stats.hessian ? { ...opts, hessian: stats.hessian } : opts);
@@ -81,9 +87,9 @@ function encode(w: Tensor, scheme: Scheme, params: AffineParams, codes: Uint8Arr
       const zero = params.zeroPoints[p]!;
       for (const end = c + blockCols; c < end; c++, at += colStride, to++) {
         const v = data[at]!;
-        const code = gridCode(v, scale, zero, maxCode);
+        const code = scheme.trits ? tritCode(v, scale, zero) : gridCode(v, scale, zero, maxCode);
         codes[to] = code;
-        const e = v - gridValue(code, scale, zero);
+        const e = v - (scheme.trits ? tritValue(v, scale, zero) : gridValue(code, scale, zero));
         errors += e * e;
         norm += v * v;
       }
