@@ -10,7 +10,7 @@
  * @module
  */
 import { roundToFormat } from '@lmq/formats';
-import { LmqError } from '@lmq/tensor';
+import { type FloatFormat, LmqError } from '@lmq/tensor';
 import { gridCode, gridValue } from './_grid.js';
 import { type PowerTable, power } from './_power.js';
 import type { ImatrixClip, KlClip, MseClip } from './api.js';
@@ -36,12 +36,15 @@ export interface ColumnWeights {
 /** Least positive number of each format: what a scale becomes that would round to zero. */
 const TINY = { fp32: 2 ** -126, fp16: 2 ** -24, bf16: 2 ** -133 };
 
-/** The scale as it will be stored; never zero, because weights are divided by it. */
-function stored(scale: number, g: GridShape): number {
-  const s = roundToFormat(scale, g.scaleFormat);
-  if (s === 0) return scale < 0 ? -TINY[g.scaleFormat] : TINY[g.scaleFormat];
+/**
+ * The scale as it will be stored; never zero, because weights are divided by it.
+ * @throws LmqError `argument/value` when it overflows its format
+ */
+export function storedScale(scale: number, format: FloatFormat): number {
+  const s = roundToFormat(scale, format);
+  if (s === 0) return scale < 0 ? -TINY[format] : TINY[format];
   if (!Number.isFinite(s)) {
-    throw new LmqError('argument/value', `a scale does not fit ${g.scaleFormat}`, {
+    throw new LmqError('argument/value', `a scale does not fit ${format}`, {
       op: 'findParams',
       found: scale,
       hint: "Use scaleFormat: 'bf16' or 'fp32'.",
@@ -55,14 +58,14 @@ export function minMaxParams(r: Range, rule: PresetRule, symmetric: boolean, g: 
   if (g.trits) {
     const empty = r.min === 0 && r.max === 0;
     const high = empty ? 1 : Math.max(r.max, symmetric ? -r.min : 0);
-    out.scale = symmetric ? stored(high, g) : high;
+    out.scale = symmetric ? storedScale(high, g.scaleFormat) : high;
     out.zero = symmetric ? -out.scale : empty ? -1 : Math.min(r.min, 0);
   } else if (symmetric) {
-    out.scale = stored(rule.symmetric!(r, g), g);
+    out.scale = storedScale(rule.symmetric!(r, g), g.scaleFormat);
     out.zero = g.half;
   } else {
     const { scale, zero } = rule.asymmetric!;
-    out.scale = stored(scale(r, g), g);
+    out.scale = storedScale(scale(r, g), g.scaleFormat);
     out.zero = Math.min(Math.max(zero(r, out.scale, g), 0), g.maxCode) + 0; // + 0 turns -0 into 0
   }
   return out;

@@ -1,7 +1,9 @@
+export type * from './_fallback/api.js';
 export * from './affine.js';
 export type * from './api.js';
 export * from './clipping.js';
 export * from './cross-term.js';
+export * from './fallback.js';
 export * from './finite.js';
 export * from './hessian.js';
 export * from './importance.js';
