@@ -22,6 +22,11 @@ export function isAsymmetric({ method, gptaq }: Stage): boolean {
   return method === 'gptq' && gptaq !== false;
 }
 
+/** Whether a stage, or what an override changes of one, needs to know the inputs of linears. */
+export function calibrates({ method, clip }: Pick<Partial<Stage>, 'method' | 'clip'>): boolean {
+  return (method !== undefined && method !== 'rtn') || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
+}
+
 const DENSE = new Set(['fp32', 'fp16', 'bf16']);
 
 /**

@@ -10,7 +10,7 @@
 import { decode, rint } from '@lmq/formats';
 import { checkOneOf, type Linear, LmqError, matrix, matrixShape, type Tensor } from '@lmq/tensor';
 import { encodeWith } from './_encode.js';
-import type { FallbackOpts, FallbackStrategy } from './_fallback/api.js';
+import type { FallbackChoice, FallbackOpts, FallbackStrategy } from './_fallback/api.js';
 import { shrinkSearch } from './_fallback/shrink-search.js';
 import { resolveSmoother, type Smoother, smoothFactor, smoothRow } from './_fallback/smoothing.js';
 import { type CenteredGrid, centeredGrid } from './_fallback/strategies.js';
@@ -26,6 +26,13 @@ import { resolveScheme } from './scheme.js';
 const f = Math.fround;
 
 export const FALLBACK_STRATEGIES: readonly FallbackStrategy[] = ['rtn', 'midpoint', 'mean', 'median', 'stdclip'];
+
+/** @throws LmqError `argument/option` for a strategy, smoother or one of its options that is unknown or out of range */
+export function checkFallback(choice: FallbackStrategy | FallbackChoice, op: string): void {
+  const { strategy, smooth } = typeof choice === 'object' && choice !== null ? choice : { strategy: choice, smooth: undefined };
+  checkOneOf(String(strategy), 'strategy', FALLBACK_STRATEGIES, op);
+  resolveSmoother(smooth, op);
+}
 
 export interface FallbackReport extends QuantReport {
   method: 'fallback';

@@ -8,7 +8,7 @@
 import { decode } from '@lmq/formats';
 import { type Linear, matrixShape, type Tensor } from '@lmq/tensor';
 import { encodeWith } from './_encode.js';
-import type { AffineOpts, LinearStats, Quantized, QuantizedLinear, QuantReport, Trits } from './api.js';
+import type { LinearStats, Quantized, QuantizedLinear, QuantReport, Trits } from './api.js';
 import { checkFinite } from './finite.js';
 import { diagonalOf } from './importance.js';
 import { type FindParamsOpts, fitScheme } from './params.js';
@@ -40,7 +40,7 @@ export function rtn(w: Tensor, opts: RtnOpts): Quantized<QuantReport, Quantized[
  * {@link rtn} of a linear layer; its bias and input quantization are kept. A compressed weight is decoded first.
  * @param stats `hessian` is reported on; its diagonal is the importance that `clip: 'imatrix'` needs
  */
-export function rtnLinear(linear: Linear, stats: LinearStats, opts: AffineOpts): QuantizedLinear {
+export function rtnLinear(linear: Linear, stats: LinearStats, opts: FindParamsOpts): QuantizedLinear {
   const { weight, report } = rtn(decode(linear.weight), stats.hessian ? { ...opts, hessian: stats.hessian } : opts);
   return { linear: { ...linear, weight }, report };
 }

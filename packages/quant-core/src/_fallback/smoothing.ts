@@ -45,7 +45,7 @@ const RANGES: Record<string, [number, number]> = {
  */
 export function resolveSmoother(smooth: FallbackChoice['smooth'], op: string): Smoother | null {
   if (smooth === undefined) return null;
-  const given: SmoothOpts = typeof smooth === 'string' ? ({ method: smooth } as SmoothOpts) : smooth;
+  const given = (typeof smooth === 'object' && smooth !== null ? smooth : { method: smooth }) as SmoothOpts;
   const defaults = DEFAULTS[checkOneOf<SmoothMethod>(given.method, 'smooth.method', Object.keys(DEFAULTS) as SmoothMethod[], op)];
   for (const [name, value] of Object.entries(given)) {
     const bad = (expected: string) => new LmqError('argument/option', `smooth.${name} is out of range`, { op, expected, found: value });
@@ -53,10 +53,10 @@ export function resolveSmoother(smooth: FallbackChoice['smooth'], op: string): S
     if (name === 'axis') checkOneOf(String(value), 'smooth.axis', ['row', 'col'], op);
     if (name === 'steps' || name === 'groupSizeThreshold') checkInteger(value as number, `smooth.${name}`, 1, 2 ** 31, op);
     const [least, most] = RANGES[name] ?? [];
-    if (least !== undefined && !(Number(value) > least && Number(value) <= most!)) throw bad(`${least} < ${name} <= ${most}`);
+    if (least !== undefined && !(typeof value === 'number' && value > least && value <= most!)) throw bad(`${least} < ${name} <= ${most}`);
   }
   const out = { ...defaults, ...given } as Smoother;
-  if (out.method === 'percentile_asym' && !(out.low >= 0 && out.low < out.high)) {
+  if (out.method === 'percentile_asym' && !(typeof out.low === 'number' && out.low >= 0 && out.low < out.high)) {
     throw new LmqError('argument/option', 'smooth.low is out of range', { op, expected: `0 <= low < high`, found: out.low });
   }
   return out;
