@@ -60,9 +60,9 @@ export async function* calibratedBlocks(
             const solved = set.filter((p) => calibrates(p.stage));
             const fed = solved.flatMap((p) => (p.stage.fallback === undefined ? p.site : []));
             await feedStarved(run, fed, sums, { block, original, ...streams, fewest });
-            for (const { site } of solved) {
+            for (const { site, stage } of solved) {
               const own = sums.get(site.input)!;
-              if (own.hessian.tokens < fewest) own.reached ??= own.hessian.tokens; // its stage says what then
+              if (stage.fallback !== undefined && own.hessian.tokens < fewest) own.reached ??= own.hessian.tokens;
             }
             await quantize(result, block, set, (input) => sums.get(input));
           } finally {

@@ -60,7 +60,8 @@ export async function quantizeLinear(
     const notes: string[] = [];
     if (choice) notes.push(`${statistics?.reached ?? 0} calibration tokens: ${describe(choice)}`);
     else if (stage.method !== 'rtn') notes.push('no calibration token reached this linear: rounded to nearest');
-    else if (statistics?.reached !== undefined) notes.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
+    else if (clipMethod === 'imatrix' && statistics?.reached !== undefined)
+      notes.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
     if (unknown) notes.push('no importances: inputs count alike');
     return {
       linear: out,
