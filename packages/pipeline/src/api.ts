@@ -62,7 +62,7 @@ export interface Stage {
 export interface Override extends Partial<Omit<Stage, 'method'>> {
   /**
    * Name of a linear, `*` for any run of characters: `*.layers.0.*`, `*down_proj`. Or `re:` and a regular expression that fits the beginning of
-   * the name, as in compressed-tensors' targets: `re:.*layers\\.[0-3]\\.`.
+   * the name, as in compressed-tensors' targets: `re:.*layers\.[0-3]\.`.
    */
   match: string;
   method?: MethodName;

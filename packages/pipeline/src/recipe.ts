@@ -2,7 +2,7 @@
  * Recipes: checking what people write, filling in defaults, and finding the options of one linear.
  * @module
  */
-import { checkFallback, type FallbackChoice, type FallbackStrategy } from '@lmq/quant-core';
+import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
 import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 
@@ -86,6 +86,7 @@ export function checkStage(stage: Stage, name: string): void {
   const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
   if (trits && bits !== 2) throw clash(`trits are stored in 2 bits, not ${bits}`, 'Leave bits out.');
   if (trits && preset !== 'gptq') throw clash(`trits have no scale convention, and preset ${preset} is one`, 'Leave preset out.');
+  resolveScheme({ ...stage, preset: preset as PresetName }, 1, Math.max(stage.groupSize, 1), 'recipe'); // whatever the shape
   if (method !== 'gptq') return;
   if (trits && fallback !== undefined) throw clash('trits and fallback exclude each other', 'The strategies make uniform grids.');
   if (gptaq !== false && foem !== false) throw clash('gptaq and foem exclude each other', 'Leave one out.');

@@ -98,6 +98,16 @@ describe('matches', () => {
   });
 });
 
+describe('checkStage', () => {
+  it('refuses what no linear could be quantized with', () => {
+    const at = (stage: object) => message(() => checkStage({ ...STAGE_DEFAULTS, ...stage }, 'layers.0.o'));
+    expect(at({ clip: { method: 'mse', adjacentZeroPoints: true } })).toBe('nothing was thrown');
+    expect(at({ clip: { method: 'mse', adjacentZeroPoints: true }, symmetric: true })).toContain('adjacentZeroPoints');
+    expect(at({ method: 'rtn', clip: { method: 'imatrix', grid: 0 } })).toContain('clip.grid');
+    expect(at({ method: 'rtn', preset: 'best' })).toContain('unknown preset');
+  });
+});
+
 describe('trits in a stage', () => {
   it('take 2 bits, and are refused with what they do not go with', () => {
     const r = parseRecipe({ stages: [{ method: 'gptq', trits: true }], overrides: [{ match: '*.1.*', trits: false, bits: 4 }] });

@@ -55,6 +55,7 @@ function encode(w: Tensor, scheme: Scheme, params: AffineParams, codes: Uint8Arr
   const [rowStride, colStride] = stridesOf(w);
   const { data } = w;
   const [blockRows, blockCols] = scheme.block;
+  const { trits } = scheme;
   const maxCode = 2 ** scheme.bits - 1;
   let errors = 0;
   let norm = 0;
@@ -66,8 +67,8 @@ function encode(w: Tensor, scheme: Scheme, params: AffineParams, codes: Uint8Arr
       const zero = params.zeroPoints[p]!;
       for (const end = c + blockCols; c < end; c++, at += colStride, to++) {
         const v = data[at]!;
-        if (!known) codes[to] = scheme.trits ? tritCode(v, scale, zero) : gridCode(v, scale, zero, maxCode);
-        const e = v - (scheme.trits ? tritValue(v, scale, zero) : gridValue(codes[to]!, scale, zero));
+        if (!known) codes[to] = trits ? tritCode(v, scale, zero) : gridCode(v, scale, zero, maxCode);
+        const e = v - (trits ? tritValue(v, scale, zero) : gridValue(codes[to]!, scale, zero));
         errors += e * e;
         norm += v * v;
       }

@@ -2,9 +2,11 @@
  * Quantization of layers that calibration says nothing about, as experts that hardly any token reaches: strategies and smoothers of
  * ModelCloud/GPTQModel (gptq.py, _fallback_quantize; fallback_smooth.py).
  *
- * Difference from the published code: codes are the nearest on the grid that is stored. There, codes are those of the smoothed weight, and
- * where the grid is centred on a value its zero point is rounded afterwards, which moves all values of a group by up to half a step;
- * `referenceCompat` brings both back. All strategies but `rtn` give zero points, also when `symmetric` is set. O(out · in log groupSize).
+ * Differences from the published code, which `referenceCompat` brings back: codes are the nearest on the grid that is stored (there, they are
+ * those of the smoothed weight, and where the grid is centred on a value its zero point is rounded afterwards, which moves all values of a
+ * group by up to half a step); and a range that does not hold zero is widened to it (there, its zero point is moved onto the grid, and all
+ * values of the group away from the weights). All strategies but `rtn` give zero points, also when `symmetric` is set.
+ * O(out · in log groupSize).
  * @module
  */
 import { decode, rint } from '@lmq/formats';
@@ -118,8 +120,8 @@ function fitRow(
   importance: Float64Array | undefined,
 ): CenteredGrid {
   const maxCode = 2 ** scheme.bits - 1;
-  if (smoother?.method === 'mse') return shrinkSearch(x, smoother, scheme.symmetric, maxCode, scheme.scaleFormat);
-  if (strategy !== 'rtn') return centeredGrid(x, strategy, maxCode, scheme.scaleFormat);
+  if (smoother?.method === 'mse') return shrinkSearch(x, smoother, scheme.symmetric, maxCode, scheme.scaleFormat, scheme.referenceCompat);
+  if (strategy !== 'rtn') return centeredGrid(x, strategy, maxCode, scheme.scaleFormat, scheme.referenceCompat);
   const { scales, zeroPoints } = fitScheme(matrix(x, 1, x.length), scheme, importance);
   return { scale: scales[0]!, zero: zeroPoints[0]!, center: 0, middle: zeroPoints[0]! };
 }

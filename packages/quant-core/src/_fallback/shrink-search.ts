@@ -1,6 +1,7 @@
 /**
  * The part of a row's range that gives the least squared error, by ternary search between `maxShrink` and 1 (ModelCloud/GPTQModel,
- * fallback_smooth.py, mse_optimal_quant). Difference: zero points stay on the grid, where they can be stored, also while searching.
+ * fallback_smooth.py, mse_optimal_quant). Differences: a range without zero is widened to hold it, unless `published`, and zero points stay on
+ * the grid, where they can be stored, also while searching.
  * @module
  */
 import { rint } from '@lmq/formats';
@@ -18,9 +19,10 @@ export function shrinkSearch(
   symmetric: boolean,
   maxCode: number,
   format: FloatFormat,
+  published: boolean,
 ): CenteredGrid {
-  let min = Number.POSITIVE_INFINITY;
-  let max = Number.NEGATIVE_INFINITY;
+  let min = published ? Number.POSITIVE_INFINITY : 0;
+  let max = published ? Number.NEGATIVE_INFINITY : 0;
   for (const v of x) {
     min = Math.min(min, v);
     max = Math.max(max, v);

@@ -62,7 +62,10 @@ export function resolveSmoother(smooth: FallbackChoice['smooth'], op: string): S
   return out;
 }
 
-/** What the weights of a group are divided by before they are fitted: 1, but for `rowcol` and in its case of a row or of all of `rows`. */
+/**
+ * What the weights of a group are divided by before they are fitted: 1, but for `rowcol`.
+ * @param rows of the group: the one to be fitted, or with `axis: 'col'` all of them
+ */
 export function smoothFactor(rows: readonly Float32Array[], s: Smoother | null): number {
   if (s?.method !== 'rowcol') return 1;
   if (s.axis === 'row') return Math.max(f(Math.sqrt(meanOf(rows[0]!, (v) => v * v))), EPS);

@@ -21,41 +21,57 @@ export interface CenteredGrid {
   middle: number;
 }
 
-/** The grid of a row, for any strategy but `rtn`. */
+/**
+ * The grid of a row, for any strategy but `rtn`.
+ * @param published a range without zero keeps its width, and its zero point is moved onto the grid; otherwise it is widened to hold zero
+ */
 export function centeredGrid(
   x: Float32Array,
   strategy: Exclude<FallbackStrategy, 'rtn'>,
   maxCode: number,
   format: FloatFormat,
+  published: boolean,
 ): CenteredGrid {
-  const fit = (span: number) => storedScale(Math.max(f(span / maxCode), EPS), format);
-  const onGrid = (zero: number) => Math.min(Math.max(rint(zero), 0), maxCode);
-  if (strategy === 'stdclip') {
-    const mean = f(meanOf(x, (v) => v));
-    const reach = f(SIGMA * Math.max(f(Math.sqrt(meanOf(x, (v) => (v - mean) ** 2))), EPS));
-    const low = f(mean - reach);
-    const scale = fit(f(f(mean + reach) - low));
-    const zero = onGrid(f(-low / scale));
-    return { scale, zero, center: 0, middle: zero };
-  }
-  const [center, span] = strategy === 'midpoint' ? middleOf(x) : aroundOf(x, strategy === 'mean' ? f(meanOf(x, (v) => v)) : medianOf(x));
-  const scale = fit(span);
+  const { center, low, high, span } = rangeOf(x, strategy);
+  if (!published && (low > 0 || high < 0)) return gridFrom(Math.min(low, 0), Math.max(high, 0) - Math.min(low, 0), maxCode, format);
+  if (strategy === 'stdclip') return gridFrom(low, span, maxCode, format);
+  const scale = fit(span, maxCode, format);
   const middle = maxCode / 2;
-  return { scale, zero: onGrid(f(middle - f(center / scale))), center, middle };
+  return { scale, zero: onGrid(f(middle - f(center / scale)), maxCode), center, middle };
 }
 
-function middleOf(x: Float32Array): [center: number, span: number] {
-  let min = x[0]!;
-  let max = min;
-  for (const v of x) {
-    min = Math.min(min, v);
-    max = Math.max(max, v);
+const fit = (span: number, maxCode: number, format: FloatFormat) => storedScale(Math.max(f(span / maxCode), EPS), format);
+const onGrid = (zero: number, maxCode: number) => Math.min(Math.max(rint(zero), 0), maxCode);
+
+/** Codes from `low` on. */
+function gridFrom(low: number, span: number, maxCode: number, format: FloatFormat): CenteredGrid {
+  const scale = fit(span, maxCode, format);
+  const zero = onGrid(f(-low / scale), maxCode);
+  return { scale, zero, center: 0, middle: zero };
+}
+
+interface CenteredRange {
+  center: number;
+  low: number;
+  high: number;
+  span: number;
+}
+
+function rangeOf(x: Float32Array, strategy: Exclude<FallbackStrategy, 'rtn'>): CenteredRange {
+  if (strategy === 'midpoint') {
+    let low = x[0]!;
+    let high = low;
+    for (const v of x) {
+      low = Math.min(low, v);
+      high = Math.max(high, v);
+    }
+    return { center: f(f(high + low) / 2), low, high, span: f(high - low) };
   }
-  return [f(f(max + min) / 2), f(max - min)];
-}
-
-function aroundOf(x: Float32Array, center: number): [center: number, span: number] {
+  const center = strategy === 'median' ? medianOf(x) : f(meanOf(x, (v) => v));
   let reach = EPS;
-  for (const v of x) reach = Math.max(reach, Math.abs(f(v - center)));
-  return [center, 2 * reach];
+  if (strategy === 'stdclip') reach = f(SIGMA * Math.max(f(Math.sqrt(meanOf(x, (v) => (v - center) ** 2))), EPS));
+  else for (const v of x) reach = Math.max(reach, Math.abs(f(v - center)));
+  const low = f(center - reach);
+  const high = f(center + reach);
+  return { center, low, high, span: strategy === 'stdclip' ? f(high - low) : 2 * reach };
 }
