@@ -23,6 +23,13 @@ export function number(text: string): number {
   return n;
 }
 
+/** `median,mad` as a choice; the recipe checks the names. */
+function fallbackChoice(text: string): Stage['fallback'] {
+  const [strategy = '', smooth, ...rest] = text.split(',');
+  if (rest.length) throw new InvalidArgumentError('a strategy and at most one smoother are needed');
+  return { strategy, ...(smooth !== undefined && { smooth }) } as Stage['fallback'];
+}
+
 /** Values of the flags of `addBackend`. */
 export interface BackendFlags {
   backend: 'wasm' | 'js';
@@ -74,6 +81,7 @@ export function addStageOptions(c: Command): Command {
   return c
     .option('--group-size <n>', 'input columns that share a scale; -1: one scale per row (default: -1)', integer)
     .option('--symmetric', 'zero point in the middle, not stored')
+    .option('--trits', 'three values, at the ends of the range and zero, in 2 bits')
     .option(
       '--preset <name>',
       'scale convention: gptq, awq, smoothquant, compressed-tensors, torchao, auto-round, gguf, onnxruntime … (default: gptq)',
@@ -82,6 +90,7 @@ export function addStageOptions(c: Command): Command {
       new Option('--clip <method>', 'how the range of the scales is chosen (default: minmax)').choices([
         'minmax',
         'mse',
+        'imatrix',
         'percentile',
         'kl',
       ]),
@@ -100,6 +109,11 @@ export function addStageOptions(c: Command): Command {
       '--min-tokens <n>',
       'gptq: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
       integer,
+    )
+    .option(
+      '--fallback <strategy[,smoother]>',
+      'gptq: linears that fewer than --min-tokens reach, without calibration: rtn, midpoint, mean, median, stdclip; smoothed by percentile, percentile_asym, mad, mse, outlier, softnorm, log, rowcol',
+      fallbackChoice,
     )
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
@@ -141,6 +155,7 @@ export interface StageFlags extends Partial<Omit<Stage, 'method' | 'bits'>> {
 const STAGE_FLAGS = [
   'groupSize',
   'symmetric',
+  'trits',
   'preset',
   'clip',
   'scaleFormat',
@@ -154,6 +169,7 @@ const STAGE_FLAGS = [
   'gptaq',
   'foem',
   'minTokens',
+  'fallback',
   'referenceCompat',
 ] as const;
 

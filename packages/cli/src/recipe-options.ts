@@ -2,7 +2,7 @@
  * The options that say what to do to a model: for `quantize` and `estimate`; and what to calibrate on.
  * @module
  */
-import { METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
+import { calibrates, METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
 import { type OpenModel, openStatisticsFile, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
 import { type Command, Option } from 'commander';
@@ -34,7 +34,11 @@ export function addRecipeOptions(command: Command): Command {
     .addOption(new Option('--method <name>', 'none: only change the format (default: gptq)').choices([...METHODS, 'none']))
     .option('--bits <n>', 'bits per weight, 1 to 8 (default: 4)', integer)
     .option('--recipe <file>', 'a JSON recipe instead of flags')
-    .option('--override <name:option=value,…>', 'other options for linears whose name matches (* = anything); may be repeated', collect)
+    .option(
+      '--override <name:option=value,…>',
+      'other options for linears whose name matches (* = anything, or re: and a regular expression); may be repeated',
+      collect,
+    )
     .option('--include <name>', 'lm_head: quantize the output head too; may be repeated', collect)
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect)
     .option('--export <format>', 'lmq, gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0 (default: lmq)');
@@ -70,8 +74,7 @@ export async function calibrationOf(
   { calibration, statistics }: { calibration?: string; statistics?: string },
   { atEnd }: Context,
 ): Promise<Calibration> {
-  const calibrates = recipes.some((r) => [...r.stages, ...r.overrides].some((s) => s.method === 'gptq'));
-  if (!calibrates) return {};
+  if (!recipes.some((r) => [...r.stages, ...r.overrides].some(calibrates))) return {};
   if (statistics) {
     const opened = await openStatisticsFile(statistics, model);
     atEnd(opened.close);

@@ -202,7 +202,7 @@ describe('bad input', () => {
   it('flags of one backend with another, and choices that there are not', async () => {
     await expectFailure(quantize('lmq-nano', '--backend', 'js', '--kernel', 'simd128'), 2, 'argument/option', ['--kernel', '--backend js']);
     await expectFailure(quantize('lmq-nano', '--backend', 'js', '--threads', '2'), 2, 'argument/option', ['--threads', '--backend js']);
-    await expectFailure(quantize('lmq-nano', '--clip', 'clip'), 2, 'argument/option', ['minmax, mse, percentile, kl']);
+    await expectFailure(quantize('lmq-nano', '--clip', 'clip'), 2, 'argument/option', ['minmax, mse, imatrix, percentile, kl']);
     await expectFailure(quantize('lmq-nano', '--gptaq', '1.5'), 2, 'argument/option', ['gptaq', '1.5']);
     await expectFailure(quantize('lmq-nano', '--static-groups', 'sorted'), 2, 'argument/option', ['ordered']);
     const gptq = (...flags: string[]) => quantize('lmq-nano', '--method', 'gptq', '--samples', '1', ...flags);
@@ -210,6 +210,11 @@ describe('bad input', () => {
     await expectFailure(gptq('--min-tokens', '-1'), 2, 'argument/option', ['minTokens', '-1']);
     await expectFailure(gptq('--include', 'embed_tokens'), 2, 'argument/option', ['include', 'lm_head']);
     await expectFailure(gptq('--static-groups', 'ordered'), 2, 'argument/option', ['needs actOrder']);
+    await expectFailure(gptq('--trits', '--bits', '3'), 2, 'argument/option', ['stored in 2 bits']);
+    await expectFailure(gptq('--fallback', 'mode'), 2, 'argument/option', ['strategy', 'midpoint']);
+    await expectFailure(gptq('--fallback', 'mean,best'), 2, 'argument/option', ['smooth.method', 'percentile']);
+    await expectFailure(gptq('--fallback', 'mean,mad,log'), 2, 'argument/option', ['at most one smoother']);
+    await expectFailure(gptq('--skip', 're:('), 2, 'argument/option', ['not a regular expression']);
   });
 
   it('usage', async () => {

@@ -139,6 +139,17 @@ describe('quantize, eval and generate', () => {
     expect(await stageOf('stage-ordered', ...ordered)).toMatchObject({ ...defaults, foem: 0.5, actOrder: true, staticGroups: 'ordered' });
   });
 
+  it('trits, a fallback and a regular expression reach it too', async () => {
+    const recipeOf = async (name: string, ...flags: string[]) => {
+      await ok('quantize', 'lmq-nano', '-o', path(name), '--group-size', '64', '--samples', '1', ...flags);
+      return JSON.parse(readFileSync(join(path(name), 'lmq.json'), 'utf8')).info.recipe;
+    };
+    const trits = await recipeOf('trits', '--trits', '--symmetric', '--clip', 'imatrix', '--skip', 're:.*layers\\.[1-9]');
+    expect(trits.stages[0]).toMatchObject({ bits: 2, trits: true, clip: 'imatrix' });
+    expect(trits.overrides).toEqual([{ match: 're:.*layers\\.[1-9]', skip: true }]);
+    expect((await recipeOf('fallback', '--fallback', 'median,mad')).stages[0].fallback).toEqual({ strategy: 'median', smooth: 'mad' });
+  });
+
   it('ranges by mean squared error', async () => {
     const errorOf = async (name: string, ...flags: string[]) => {
       const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--method', 'rtn', '--bits', '3', ...flags);

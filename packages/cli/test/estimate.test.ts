@@ -22,6 +22,7 @@ describe('estimate', () => {
     ['lmq-nano', ['--bits', '3', '--group-size', '32', '--act-order', '--samples', '4']],
     ['lmq-nano', ['--bits', '3', '--group-size', '32', '--act-order', '--static-groups', 'ordered', '--foem', '--samples', '4']],
     ['lmq-nano', ['--method', 'rtn', '--bits', '5', '--symmetric', '--scale-format', 'fp32', '--skip', '*down_proj']],
+    ['lmq-nano', ['--method', 'rtn', '--trits', '--symmetric', '--clip', 'imatrix', '--samples', '4']],
     ['lmq-nano', ['--bits', '3', '--samples', '4', '--gptaq']],
     ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '4', '--gptaq', '1', '--true-sequential', '--act-order']],
     ['lmq-nano-moe', ['--bits', '4', '--samples', '4', '--gptaq']],

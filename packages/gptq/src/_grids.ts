@@ -2,23 +2,31 @@
  * Where the sweep's scales come from: fitted before it, or to each group's weights when the sweep gets there.
  * @module
  */
-import { type AffineParams, fitScheme, type ObsQuantizeOpts, type Scheme } from '@lmq/quant-core';
+import { type AffineParams, type ColumnGrid, fitScheme, type ObsQuantizeOpts, type Scheme } from '@lmq/quant-core';
 import { type Handle, type Matrix, ndarray, type Scope } from '@lmq/tensor';
 import { atRest } from './_asymmetry.js';
 
 /** The part of the sweep's options that decides scales. */
 export type Grids = Pick<ObsQuantizeOpts, 'grid' | 'beforeBlock' | 'wholeGroups'>;
 
-/** One column of values. */
-const column = (s: Scope, values: Float32Array) => s.upload(ndarray(values, [values.length, 1]));
+/** The grid of one group, from a scale and a zero point for each row; of trits, a table in the order of their codes. */
+function columnGrid(s: Scope, scheme: Scheme, scales: Float32Array, zeroPoints: Float32Array): ColumnGrid {
+  const rows = scales.length;
+  if (!scheme.trits) return { scales: s.upload(ndarray(scales, [rows, 1])), zeroPoints: s.upload(ndarray(zeroPoints, [rows, 1])) };
+  const tables = new Float32Array(3 * rows);
+  for (let r = 0; r < rows; r++) tables.set([0, zeroPoints[r]!, scales[r]!], 3 * r);
+  return { tables: s.upload(ndarray(tables, [rows, 3])) };
+}
+
+/** Values of one group, a row each; one for the whole tensor is every row's. */
+function groupOf(values: Float32Array, { rows: own, groups }: AffineParams, rows: number, group: number): Float32Array {
+  return Float32Array.from({ length: rows }, (_, r) => values[own === rows ? r * groups + group : 0]!);
+}
 
 /** Parameters known before the sweep, [rows, groups] or one for the whole tensor. */
-export function fixedGrids(s: Scope, rows: number, params: AffineParams): Grids {
-  const spread = (v: Float32Array) => ndarray(params.rows === rows ? v : new Float32Array(rows).fill(v[0]!), [rows, params.groups]);
-  const scales = s.upload(spread(params.scales));
-  const zeroPoints = s.upload(spread(params.zeroPoints));
-  const pick = (h: Handle, g: number) => s.view(h, [0, rows], [g, g + 1]);
-  return { wholeGroups: false, grid: (g) => ({ scales: pick(scales, g), zeroPoints: pick(zeroPoints, g) }) };
+export function fixedGrids(s: Scope, rows: number, scheme: Scheme, params: AffineParams): Grids {
+  const pick = (values: Float32Array, group: number) => groupOf(values, params, rows, group);
+  return { wholeGroups: false, grid: (g) => columnGrid(s, scheme, pick(params.scales, g), pick(params.zeroPoints, g)) };
 }
 
 /**
@@ -29,8 +37,18 @@ export function fixedGrids(s: Scope, rows: number, params: AffineParams): Grids 
  *
  * With GPTAQ the matrix already holds what the columns of the group will hand on to each other: the weights that the sweep will meet. The
  * reference fits to weights without it; `stale` with `drift`, the matrix P, reproduces that.
+ *
+ * `importance` is that of the columns in sweep order.
  */
-export function fittedGrids(s: Scope, w: Handle, scheme: Scheme, params: AffineParams, stale: boolean, drift?: Handle): Grids {
+export function fittedGrids(
+  s: Scope,
+  w: Handle,
+  scheme: Scheme,
+  importance: Float64Array | undefined,
+  params: AffineParams,
+  stale: boolean,
+  drift?: Handle,
+): Grids {
   const size = scheme.block[1];
   const { rows, cols } = w;
   const one: Scheme = { ...scheme, groups: 1 };
@@ -57,18 +75,13 @@ export function fittedGrids(s: Scope, w: Handle, scheme: Scheme, params: AffineP
     },
     async grid(group, start) {
       if (start % size === 0) {
-        const found = fitScheme(await weights(start), one);
+        const found = fitScheme(await weights(start), one, importance?.subarray(start, start + size));
         for (let r = 0; r < rows; r++) {
           params.scales[r * params.groups + group] = found.scales[r]!;
           params.zeroPoints[r * params.groups + group] = found.zeroPoints[r]!;
         }
       }
-      const pick = (v: Float32Array) =>
-        column(
-          s,
-          Float32Array.from({ length: rows }, (_, r) => v[r * params.groups + group]!),
-        );
-      return { scales: pick(params.scales), zeroPoints: pick(params.zeroPoints) };
+      return columnGrid(s, scheme, groupOf(params.scales, params, rows, group), groupOf(params.zeroPoints, params, rows, group));
     },
   };
 }

@@ -29,7 +29,9 @@ import {
   resolveScheme,
   rtn,
   type Scheme,
+  type Trits,
   toAffine,
+  toTrits,
 } from '@lmq/quant-core';
 import { checkInteger, checkOneOf, contiguous, type Handle, LmqError, type Matrix, matrix, matrixShape, type Tensor } from '@lmq/tensor';
 import { aim } from './_asymmetry.js';
@@ -39,6 +41,8 @@ import { crossTermOf, hessianOf } from './_inputs.js';
 import { actOrder, groupAwareOrder, permuteColumns, restoreColumns } from './_order.js';
 import type { GptqOpts, GptqReport } from './api.js';
 
+type GptqResult = Quantized<GptqReport, Quantized['weight'] | Trits>;
+
 /**
  * Quantizes a matrix.
  * @param w [out, in], finite
@@ -46,7 +50,9 @@ import type { GptqOpts, GptqReport } from './api.js';
  * @throws LmqError `argument/option`, `argument/shape`, `argument/value` (NaN or infinity in `w`, `h` or the cross term),
  * `backend/memory`; or `signal.reason` when aborted
  */
-export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promise<Quantized<GptqReport>> {
+export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts & { trits?: false }): Promise<Quantized<GptqReport>>;
+export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promise<GptqResult>;
+export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promise<GptqResult> {
   const start = performance.now();
   const [rows, cols] = matrixShape(w, 'gptq');
   const scheme = resolveScheme(opts, rows, cols, 'gptq');
@@ -62,12 +68,15 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     const { hessian, diagonal } = await hessianOf(s, h, cols);
     const uploaded = 'data' in h;
     const current = Float32Array.from(contiguous(w));
-    let params = scheme.granularity === 'group' ? null : fitScheme(matrix(current, rows, cols), scheme);
+    const importance = scheme.clip.method === 'imatrix' ? Float64Array.from(diagonal) : undefined; // before dead columns get 1
+    let params = scheme.granularity === 'group' ? null : fitScheme(matrix(current, rows, cols), scheme, importance);
     const dead = silence(diagonal, current, rows);
     const order = opts.actOrder ? actOrder(diagonal) : opts.groupAware ? groupAwareOrder(diagonal, scheme.block[1]) : null;
+    const swept = order && importance ? importance.map((_, i) => importance[order[i]!]!) : importance;
     if (!params && opts.staticGroups) {
-      const cut = opts.staticGroups === 'ordered' && order ? permuteColumns(current, rows, order) : current;
-      params = fitScheme(matrix(cut, rows, cols), scheme);
+      const ordered = opts.staticGroups === 'ordered' && order;
+      const cut = ordered ? permuteColumns(current, rows, order) : current;
+      params = fitScheme(matrix(cut, rows, cols), scheme, ordered ? swept : importance);
     }
 
     const { dampPercent, dampIncrement } = opts;
@@ -80,7 +89,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
       deadColumns: dead.reduce((n, d) => n + d, 0),
       backend: backend.variant,
     };
-    const finish = async (weight: Quantized['weight'], rest: { fallback: 'rtn' | null; loss?: number }): Promise<Quantized<GptqReport>> => {
+    const finish = async (weight: GptqResult['weight'], rest: { fallback: 'rtn' | null; loss?: number }): Promise<GptqResult> => {
       const decoded = decode(weight);
       const cross = opts.gptaq && ('data' in opts.gptaq.crossTerm ? s.upload(opts.gptaq.crossTerm) : opts.gptaq.crossTerm);
       const original = uploaded ? s.upload(h) : hessian;
@@ -90,6 +99,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
         bits: scheme.bits,
         groupSize: opts.groupSize ?? -1,
         symmetric: scheme.symmetric,
+        ...(scheme.trits && { trits: true as const }),
         bitsPerWeight: bitsPerWeight(weight),
         relativeError: relativeError(w, decoded),
         proxyLoss: relative,
@@ -99,7 +109,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
       };
       return { weight, report };
     };
-    if (!damped.factor) return await finish(rtn(w, opts).weight, { fallback: 'rtn' });
+    if (!damped.factor) return await finish(rtn(w, { ...opts, importance }).weight, { fallback: 'rtn' });
 
     const weights = s.upload(matrix(order ? permuteColumns(current, rows, order) : current, rows, cols));
     const { alpha = 0.25, crossTerm } = opts.gptaq ?? { alpha: 0 };
@@ -114,7 +124,9 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     }
     if (opts.foem) await holdBack(s, damped.factor, opts.foem.beta ?? 0.2, scheme.referenceCompat ? blockSize : null);
     const used = params ?? emptyParams(scheme, rows);
-    const grids = params ? fixedGrids(s, rows, params) : fittedGrids(s, weights, scheme, used, scheme.referenceCompat, drift);
+    const grids = params
+      ? fixedGrids(s, rows, scheme, params)
+      : fittedGrids(s, weights, scheme, swept, used, scheme.referenceCompat, drift);
     const groupOf = groupsInOrder(scheme, cols, opts.staticGroups === true || opts.groupAware ? order : null);
     const { onProgress } = opts;
     const { codes, loss } = await obsQuantize(s, weights, damped.factor, {
@@ -125,13 +137,13 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
       signal,
       onProgress,
     });
-    const swept = (await s.readCodes(codes)).data;
+    const found = (await s.readCodes(codes)).data;
     for (const done of [codes, weights, damped.factor, drift]) if (done) s.free(done);
     const grouped = scheme.groups > 1 && order && opts.actOrder && opts.staticGroups !== true;
-    const weight = toAffine(
+    const weight = (scheme.trits ? toTrits : toAffine)(
       scheme,
       [rows, cols],
-      order ? restoreColumns(swept, rows, order) : swept,
+      order ? restoreColumns(found, rows, order) : found,
       used,
       grouped ? groupIndexOf(order, scheme.block[1]) : undefined,
     );

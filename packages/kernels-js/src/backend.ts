@@ -14,6 +14,7 @@ import { gemm } from './gemm.js';
 import { glu } from './glu.js';
 import { type LoadedJsLinear, linear, loadLinear } from './linear.js';
 import { obsSweep } from './obs-sweep.js';
+import { obsSweepTable } from './obs-sweep-table.js';
 import { rmsNorm } from './rms-norm.js';
 import { rope } from './rope.js';
 import { scatterAdd } from './scatter-add.js';
@@ -41,6 +42,7 @@ const kernels: Kernels<JsBuffer, LoadedJsLinear> = {
   addTo,
   fakeQuant,
   obsSweep,
+  obsSweepTable,
   linear,
   embedding,
   rmsNorm,

@@ -23,6 +23,7 @@ export { gemvPanels } from './gemvPanels';
 export { gluGelu, gluSilu } from './glu';
 export { mirror } from './mirror';
 export { obsSweep } from './obsSweep';
+export { obsSweepTable } from './obsSweepTable';
 export { packColumns, packRows } from './pack';
 export { packCodes4, packCodes8, packInput } from './packCodes';
 export { dequantizeInput, inputSums, nibbleOrder, quantizeInput } from './quantizeInput';

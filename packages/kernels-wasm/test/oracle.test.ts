@@ -54,10 +54,13 @@ describe('grids are the same bytes as kernels-js', () => {
   });
 
   it.each([
-    [3, 0],
-    [4, 1],
-    [8, 2],
-  ])('obsSweep in blocks, %i bits', async (bits, seed) => {
+    [3, 0, 'grid'],
+    [4, 1, 'grid'],
+    [8, 2, 'grid'],
+    [2, 3, 'table'],
+    [4, 4, 'table'],
+    [8, 5, 'table'],
+  ] as const)('obsSweep in blocks, %i bits, %i, %s', async (bits, seed, kind) => {
     const [rows, cols, block] = [53, 301, 64];
     const [a, b] = await both(async (backend) => {
       const s = backend.scope();
@@ -69,7 +72,7 @@ describe('grids are the same bytes as kernels-js', () => {
           cols,
         ),
       );
-      const grid = {
+      const affine = {
         scales: s.upload(
           matrix(
             random(seed + 5, rows).map((x) => 0.05 + Math.abs(x) / 2 ** (bits - 1)),
@@ -80,6 +83,8 @@ describe('grids are the same bytes as kernels-js', () => {
         zeroPoints: s.upload(matrix(new Float32Array(rows).fill(2 ** (bits - 1)), rows, 1)),
         bits,
       };
+      const n = 2 ** bits - 1;
+      const grid = kind === 'grid' ? affine : { tables: s.upload(matrix(random(seed + 5, rows * n), rows, n)), bits };
       const all: (Float32Array | Uint8Array)[] = [];
       for (let start = 0; start < cols; start += 32) {
         const end = Math.min(cols, start + 32);

@@ -50,7 +50,11 @@ const OPS: Record<string, (s: Scope, rng: Rng) => Handle[]> = {
     const rounded = s.fakeQuant(w, grid(2), 128);
     const errors = s.alloc(900, 128);
     s.obsSweep(w, u, { start: 0, end: 128, blockEnd: 200, grid: grid(1), codes: s.alloc(900, 128, 'u8'), errors });
-    return [rounded, w, errors];
+    const tables = upload(s, rng, 900, 16);
+    const swept = s.copy(rounded);
+    const codes = s.alloc(900, 128, 'u8');
+    s.obsSweep(swept, u, { start: 0, end: 128, blockEnd: 200, grid: { tables, bits: 4 }, codes, errors: s.alloc(900, 128) });
+    return [rounded, w, errors, swept];
   },
   'rmsNorm, softmax, glu, rope': (s, rng) => {
     const x = upload(s, rng, 333, 512);

@@ -10,7 +10,7 @@ import { feedStarved, fewestTokens } from './_starved.js';
 import { disposeSums, type Sums } from './_sums.js';
 import { startWindows, type WindowRun } from './_windows.js';
 import type { ActivationStore } from './activations.js';
-import { isAsymmetric, type PlannedSite } from './plan.js';
+import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
 import type { BlockResult, QuantizeBlocksOpts, QuantizeSites } from './quantize-blocks.js';
 
 /** Sets of linears of a block that true-sequential calibration handles one after another, by the end of their input's name. */
@@ -57,8 +57,13 @@ export async function* calibratedBlocks(
           try {
             for (const p of set) addSums(sums, p, opts);
             await observe(run, streams, block, original, sums, i === 0 ? float : undefined);
-            const solved = set.flatMap((p) => (p.stage.method === 'rtn' ? [] : p.site));
-            await feedStarved(run, solved, sums, { block, original, ...streams, fewest });
+            const solved = set.filter((p) => calibrates(p.stage));
+            const fed = solved.flatMap((p) => (p.stage.fallback === undefined ? p.site : []));
+            await feedStarved(run, fed, sums, { block, original, ...streams, fewest });
+            for (const { site, stage } of solved) {
+              const own = sums.get(site.input)!;
+              if (stage.fallback !== undefined && own.hessian.tokens < fewest) own.reached ??= own.hessian.tokens;
+            }
             await quantize(result, block, set, (input) => sums.get(input));
           } finally {
             disposeSums(sums.values());

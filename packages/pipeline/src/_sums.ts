@@ -8,7 +8,7 @@ import type { CrossTerm, Hessian } from '@lmq/quant-core';
 export interface Sums {
   hessian: Hessian;
   crossTerm?: CrossTerm;
-  /** Tokens that reached a starved expert, whose sums are over all tokens instead. */
+  /** Of a starved input: tokens that reached it. The sums are over all tokens instead, unless its linears have a fallback. */
   reached?: number;
 }
 

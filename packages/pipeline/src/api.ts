@@ -1,4 +1,4 @@
-import type { ClipMethod, ClipOpts } from '@lmq/quant-core';
+import type { ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy } from '@lmq/quant-core';
 import type { FloatFormat } from '@lmq/tensor';
 
 /** Methods that a stage can name. */
@@ -7,15 +7,17 @@ export type MethodName = 'rtn' | 'gptq';
 /** One quantization stage. Names and defaults are those of the methods' papers and reference code. */
 export interface Stage {
   method: MethodName;
-  /** 1 … 8; default 4. */
+  /** 1 … 8; default 4, and 2 for trits. */
   bits: number;
   /** Input columns that share a scale; -1 (default): one scale per output row. */
   groupSize: number;
   /** Default false. */
   symmetric: boolean;
+  /** Three values: at the ends of the range, and zero. Default false. */
+  trits: boolean;
   /** Scale convention; default `gptq`. See `@lmq/quant-core`. */
   preset: string;
-  /** How the range of the scales is chosen; default `minmax`. */
+  /** How the range of the scales is chosen; default `minmax`. `imatrix` calibrates, whatever the method. */
   clip: ClipMethod | ClipOpts;
   /** Stored format of the scales; weights are quantized with the rounded scales. Default fp16. */
   scaleFormat: FloatFormat;
@@ -49,11 +51,19 @@ export interface Stage {
    * what even routing would give it, and at least 1. 0: never; an expert that no token reaches is then rounded to nearest.
    */
   minTokens?: number;
+  /**
+   * GPTQ: a linear that fewer than `minTokens` calibration tokens reach is quantized by this strategy of GPTQModel, without calibration, instead
+   * of being calibrated on all tokens. Default: none.
+   */
+  fallback?: FallbackStrategy | FallbackChoice;
 }
 
 /** Changes a stage for the linears whose name matches; the last match wins, option by option. */
 export interface Override extends Partial<Omit<Stage, 'method'>> {
-  /** Name of a linear, `*` for any run of characters: `*.layers.0.*`, `*down_proj`. */
+  /**
+   * Name of a linear, `*` for any run of characters: `*.layers.0.*`, `*down_proj`. Or `re:` and a regular expression that fits the beginning of
+   * the name, as in compressed-tensors' targets: `re:.*layers\.[0-3]\.`.
+   */
   match: string;
   method?: MethodName;
   /** Leave these linears as they are. */
@@ -91,6 +101,10 @@ export interface LayerReport {
   method: MethodName;
   bits: number;
   groupSize: number;
+  /** Present when weights are trits. */
+  trits?: true;
+  /** How the range of the scales was chosen; absent: minimum and maximum. */
+  clip?: ClipMethod;
   bitsPerWeight: number;
   weights: number;
   /** Squared error of the outputs on the calibration inputs, relative to the outputs: tr(E H E^T) / tr(W H W^T). Without calibration, of the weights. */

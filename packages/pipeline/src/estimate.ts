@@ -9,7 +9,7 @@
 import type { Architecture } from '@lmq/model';
 import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
-import { isAsymmetric, type PlannedSite } from './plan.js';
+import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
 import { linearSeconds, type Rates } from './rates.js';
 
 /** Reading, encoding and writing together; not measured, because trying it out would write to the user's disk. */
@@ -32,11 +32,20 @@ export type WindowSizes = { tokens: number; longest: number } | null;
 /** Stored bytes of a linear once quantized. */
 export function affineBytes(out: number, width: number, s: Stage): number {
   const groups = s.groupSize < 0 ? 1 : width / s.groupSize;
-  const codes = out * Math.ceil((width * s.bits) / 8);
   const scales = out * groups * (s.scaleFormat === 'fp32' ? 4 : 2);
+  if (s.trits) return tritBytes(out, width, groups, s, scales);
+  const codes = out * Math.ceil((width * s.bits) / 8);
   const zeros = s.symmetric ? 0 : Math.ceil((out * groups * s.bits) / 8);
   const index = s.method === 'gptq' && s.actOrder && s.staticGroups !== true && groups > 1 ? 4 * width : 0;
   return codes + scales + zeros + index;
+}
+
+/** Trits: codes, tables of 4 floats, scales where they are symmetric, and the columns of each part where groups have tables of their own. */
+function tritBytes(out: number, width: number, groups: number, s: Stage, scales: number): number {
+  const ordered = s.method === 'gptq' && s.actOrder && s.staticGroups !== true;
+  const parts = groups > 1 && (ordered || !s.symmetric) ? groups : 1;
+  const codes = parts * out * Math.ceil(width / parts / 4);
+  return codes + (s.symmetric ? 16 * parts + scales : 16 * parts * out) + (parts > 1 ? 4 * width : 0);
 }
 
 /** Processor seconds, phase by phase. */
@@ -47,7 +56,7 @@ export function estimateSeconds(
   rates: Rates,
   outputBytes: number,
 ): EstimateStep[] {
-  const gptq = planned.filter((p) => p.stage.method !== 'rtn');
+  const gptq = planned.filter((p) => calibrates(p.stage));
   const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0; // the head is one more
   const steps: EstimateStep[] = [];
   if (windows && gptq.length) {
@@ -110,7 +119,7 @@ export function estimateMemory(
   tensorBytes: ReadonlyMap<string, number>,
 ): number {
   const f32 = 4;
-  const calibrates = planned.some((p) => p.stage.method !== 'rtn');
+  const calibrated = planned.some((p) => calibrates(p.stage));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
   const most = (bytes: (layer: number) => number) => Math.max(0, ...Array.from({ length: a.layers + 1 }, (_, l) => bytes(l))); // with the head
   const sites = new Set([...a.sites, ...planned.map((p) => p.site)]);
@@ -118,7 +127,7 @@ export function estimateMemory(
   const blocks = asymmetric && planned.some((p) => p.stage.trueSequential) ? 2 : 1;
   let sums = 0;
   let activations = 0;
-  if (calibrates && windows) {
+  if (calibrated && windows) {
     const inputs = [...new Map(planned.map((p) => [p.site.input, p])).values()];
     const matrices = asymmetric ? 2 : 1; // with the cross term
     sums = most((layer) => inputs.reduce((sum, p) => sum + (p.site.layer === layer ? matrices * p.in ** 2 * f32 : 0), 0));
@@ -132,7 +141,7 @@ export function estimateMemory(
     const own = (stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
     work = Math.max(work, own);
   }
-  const embedding = calibrates && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
+  const embedding = calibrated && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
   const write = 3 * Math.max(0, ...tensorBytes.values());
   const garbage = Math.min(work, UNCOLLECTED_BYTES);
   return Math.max(2 * blocks * block + sums + Math.max(activations, work) + garbage, embedding, write);

@@ -20,6 +20,13 @@ export function blockStage(target: ExportName): Pick<Stage, 'bits' | 'groupSize'
   return BLOCK_STAGES[target as keyof typeof BLOCK_STAGES];
 }
 
+/** Whether a fallback has zero points also where the stage is symmetric. */
+function hasZeroPoints(fallback: Stage['fallback']): boolean {
+  if (fallback === undefined) return false;
+  const { strategy, smooth } = typeof fallback === 'string' ? { strategy: fallback } : fallback;
+  return strategy !== 'rtn' && (typeof smooth === 'string' ? smooth : smooth?.method) !== 'mse';
+}
+
 /**
  * Refuses an export that cannot hold what the plan produces.
  * @throws LmqError `export/unsupported` naming the first linear that does not fit and the nearest export that does
@@ -47,7 +54,9 @@ export function checkExport(target: ExportName, planned: readonly PlannedSite[])
   for (const { site, stage, in: width } of planned) {
     const wrong: string[] = [];
     if (stage.bits !== need.bits) wrong.push(`bits ${stage.bits}`);
+    if (stage.trits) wrong.push('trits');
     if (!stage.symmetric) wrong.push('asymmetric zero points');
+    if (hasZeroPoints(stage.fallback)) wrong.push('a fallback with zero points');
     if (stage.scaleFormat !== 'fp16') wrong.push(`${stage.scaleFormat} scales`);
     if ((stage.groupSize < 0 ? width : stage.groupSize) % BLOCK !== 0) wrong.push(`groupSize ${stage.groupSize}, width ${width}`);
     if (stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups true)');

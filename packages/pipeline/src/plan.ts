@@ -27,6 +27,11 @@ export function isDense({ format }: Pick<TensorInfo, 'format'>): boolean {
   return format === 'fp32' || format === 'fp16' || format === 'bf16';
 }
 
+/** Whether a stage, or what an override changes of one, needs to know the inputs of linears. */
+export function calibrates({ method, clip }: Pick<Partial<Stage>, 'method' | 'clip'>): boolean {
+  return (method !== undefined && method !== 'rtn') || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
+}
+
 /**
  * Lists the linears that a recipe quantizes, in the order of the work: those inside blocks but routers, and the head where it is included.
  * @throws LmqError `argument/option` for a group size that does not divide a width, options that exclude each other, or an override that

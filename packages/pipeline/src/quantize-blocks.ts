@@ -16,7 +16,7 @@ import { headHome } from './_head.js';
 import type { WindowsOpts } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import type { LayerReport, Recipe } from './api.js';
-import { type PlannedSite, planSites } from './plan.js';
+import { calibrates, type PlannedSite, planSites } from './plan.js';
 import { type InputStatistics, quantizeLinear } from './quantize-linear.js';
 import { checkStatistics, type Statistics } from './statistics.js';
 
@@ -63,8 +63,8 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
   const first = opts.resume?.layer ?? 0;
   let finished = planned.filter((p) => p.site.layer < first).length;
   if (finished === planned.length) return;
-  const calibrates = planned.some((p) => p.stage.method !== 'rtn');
-  if (calibrates && statistics) checkStatistics(statistics, planned);
+  const calibrated = planned.some((p) => calibrates(p.stage));
+  if (calibrated && statistics) checkStatistics(statistics, planned);
   const done = createPhase('quantize', planned.length, 'linears', opts);
   done(finished);
 
@@ -79,7 +79,7 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
     }
   };
 
-  if (calibrates && !statistics) {
+  if (calibrated && !statistics) {
     yield* calibratedBlocks(opts, planned, quantize);
     return;
   }
@@ -90,7 +90,7 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
       const result: BlockResult = { layer, weights: new Map(), layers: [] };
       const sites = planned.filter((p) => p.site.layer === layer);
       await quantize(result, block ?? (await headHome(checkpoint, architecture)), sites, (input) =>
-        calibrates ? statistics?.of(input) : undefined,
+        calibrated ? statistics?.of(input) : undefined,
       );
       yield result;
     } finally {

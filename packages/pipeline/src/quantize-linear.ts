@@ -4,7 +4,7 @@
  */
 import { gptqLinear } from '@lmq/gptq';
 import type { Site } from '@lmq/model';
-import { type AffineOpts, type PresetName, rtnLinear } from '@lmq/quant-core';
+import { type AffineOpts, type FallbackChoice, fallbackLinear, type PresetName, rtnLinear } from '@lmq/quant-core';
 import type { Backend, Linear, Matrix } from '@lmq/tensor';
 import type { LayerReport, Stage } from './api.js';
 import { isAsymmetric } from './plan.js';
@@ -19,13 +19,13 @@ export interface InputStatistics {
   hessian: { readonly tokens: number; read(): Promise<Matrix> };
   /** For GPTAQ; of the same tokens. */
   crossTerm?: { read(): Promise<Matrix> };
-  /** For an expert that too few tokens reached, how many did: the sums are over all tokens. */
+  /** When too few tokens reached it, how many did. The sums of an expert are then over all tokens, unless the stage has a fallback. */
   reached?: number;
 }
 
 /**
  * Quantizes `linear`; `statistics` are those of its inputs, when there was calibration. A linear that no calibration token reached (an
- * expert, when `minTokens` is 0) is rounded to nearest, and its report says so.
+ * expert, when `minTokens` is 0) is rounded to nearest, one with a `fallback` that too few reached is quantized by it, and reports say so.
  */
 export async function quantizeLinear(
   { name }: Pick<Site, 'name'>,
@@ -34,14 +34,35 @@ export async function quantizeLinear(
   stage: Stage,
   { backend, signal }: QuantizeLinearOpts,
 ): Promise<{ linear: Linear; report: LayerReport }> {
-  const { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat } = stage;
-  const affine: AffineOpts = { bits, symmetric, groupSize, clip, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
+  const { bits, symmetric, trits, groupSize, clip, scaleFormat, referenceCompat } = stage;
+  const affine: AffineOpts = { bits, symmetric, trits, groupSize, clip, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
   const [rows, cols] = linear.weight.shape;
   const seen = statistics && statistics.hessian.tokens > 0 ? statistics.hessian : undefined;
-  const common = { name, bits, groupSize, weights: rows * cols, ...(seen && { tokens: statistics?.reached ?? seen.tokens }) };
+  const clipMethod = typeof clip === 'string' ? clip : clip.method;
+  const common = {
+    name,
+    bits,
+    groupSize,
+    ...(trits && { trits: true as const }),
+    ...(clipMethod !== 'minmax' && { clip: clipMethod }),
+    weights: rows * cols,
+    ...(seen && { tokens: statistics?.reached ?? seen.tokens }),
+  };
 
-  if (stage.method === 'rtn' || !seen) {
-    const { linear: out, report } = rtnLinear(linear, seen ? { hessian: await seen.read() } : {}, affine);
+  if (stage.method === 'rtn' || !seen || (stage.fallback !== undefined && statistics?.reached !== undefined)) {
+    const stats = seen ? { hessian: await seen.read() } : {};
+    const unknown = !seen && clipMethod === 'imatrix'; // then columns count alike
+    const opts = unknown ? { ...affine, importance: new Float32Array(cols).fill(1) } : affine;
+    const choice = stage.method === 'rtn' || stage.fallback === undefined ? undefined : choiceOf(stage.fallback);
+    const { linear: out, report } = choice
+      ? fallbackLinear(linear, stats, { ...opts, trits: false, granularity: undefined, ...choice })
+      : rtnLinear(linear, stats, opts);
+    const notes: string[] = [];
+    if (choice) notes.push(`${statistics?.reached ?? 0} calibration tokens: ${describe(choice)}`);
+    else if (stage.method !== 'rtn') notes.push('no calibration token reached this linear: rounded to nearest');
+    else if (clipMethod === 'imatrix' && statistics?.reached !== undefined)
+      notes.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
+    if (unknown) notes.push('no importances: inputs count alike');
     return {
       linear: out,
       report: {
@@ -49,7 +70,7 @@ export async function quantizeLinear(
         method: 'rtn',
         bitsPerWeight: report.bitsPerWeight,
         error: report.proxyLoss ?? report.relativeError ** 2,
-        ...(stage.method !== 'rtn' && { fallback: 'no calibration token reached this linear: rounded to nearest' }),
+        ...(notes.length && { fallback: notes.join('; ') }),
         seconds: report.seconds,
       },
     };
@@ -94,4 +115,12 @@ export async function quantizeLinear(
       seconds: report.seconds,
     },
   };
+}
+
+const choiceOf = (f: NonNullable<Stage['fallback']>): FallbackChoice => (typeof f === 'string' ? { strategy: f } : f);
+
+/** A strategy in words. */
+function describe({ strategy, smooth }: FallbackChoice): string {
+  const smoother = typeof smooth === 'string' ? smooth : smooth?.method;
+  return `quantized by fallback ${strategy}${smoother ? `, smoothed by ${smoother}` : ''}`;
 }

@@ -7,7 +7,7 @@ import { dense, encodeFloats } from '@lmq/formats';
 import { createCrossTerm, createHessian, rtnLinear } from '@lmq/quant-core';
 import { type Backend, createRng, type Linear, matrix } from '@lmq/tensor';
 import type { Stage } from './api.js';
-import { isAsymmetric } from './plan.js';
+import { calibrates, isAsymmetric } from './plan.js';
 import { quantizeLinear } from './quantize-linear.js';
 
 /** Operations per second of a backend. */
@@ -138,7 +138,7 @@ async function timeStage(backend: Backend, stage: Stage, now: () => number): Pro
     crossTerm.add(x, x);
     const fits = stage.groupSize < 0 || width % stage.groupSize === 0;
     const own = fits ? stage : { ...stage, groupSize: 64 };
-    const statistics = stage.method === 'rtn' ? undefined : { hessian, crossTerm };
+    const statistics = calibrates(stage) ? { hessian, crossTerm } : undefined;
     const runs: number[] = [];
     const start = now();
     const enough = () => now() - start > (runs.length < 24 ? 800 : 400);

@@ -2,6 +2,7 @@
  * Recipes: checking what people write, filling in defaults, and finding the options of one linear.
  * @module
  */
+import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
 import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 
@@ -15,6 +16,7 @@ export const STAGE_DEFAULTS: Stage = {
   bits: 4,
   groupSize: -1,
   symmetric: false,
+  trits: false,
   preset: 'gptq',
   clip: 'minmax',
   scaleFormat: 'fp16',
@@ -29,6 +31,7 @@ export const STAGE_DEFAULTS: Stage = {
   gptaq: false,
   foem: false,
   minTokens: undefined,
+  fallback: undefined,
 };
 
 const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
@@ -78,9 +81,14 @@ export function stageFor(recipe: Recipe, name: string): Stage | null {
  * Refuses options of one linear that do not go together, which only the stage with its overrides shows.
  * @throws LmqError `argument/option`
  */
-export function checkStage({ method, actOrder, groupAware, staticGroups, gptaq, foem }: Stage, name: string): void {
-  if (method !== 'gptq') return;
+export function checkStage(stage: Stage, name: string): void {
+  const { method, bits, trits, preset, fallback, actOrder, groupAware, staticGroups, gptaq, foem } = stage;
   const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
+  if (trits && bits !== 2) throw clash(`trits are stored in 2 bits, not ${bits}`, 'Leave bits out.');
+  if (trits && preset !== 'gptq') throw clash(`trits have no scale convention, and preset ${preset} is one`, 'Leave preset out.');
+  resolveScheme({ ...stage, preset: preset as PresetName }, 1, Math.max(stage.groupSize, 1), 'recipe'); // whatever the shape
+  if (method !== 'gptq') return;
+  if (trits && fallback !== undefined) throw clash('trits and fallback exclude each other', 'The strategies make uniform grids.');
   if (gptaq !== false && foem !== false) throw clash('gptaq and foem exclude each other', 'Leave one out.');
   if (actOrder && groupAware) {
     throw clash('actOrder and groupAware exclude each other', 'groupAware keeps groups in order; actOrder orders freely.');
@@ -89,8 +97,14 @@ export function checkStage({ method, actOrder, groupAware, staticGroups, gptaq, 
     throw clash("staticGroups 'ordered' needs actOrder", 'Add actOrder, or say staticGroups true.');
 }
 
-/** Whether a name fits a pattern in which `*` stands for any run of characters. Linear in the name for each `*`; no regular expressions. */
+/**
+ * Whether a name fits a pattern: one in which `*` stands for any run of characters (linear in the name for each `*`), or `re:` and a regular
+ * expression that must fit from the name's beginning on, not to its end, as in compressed-tensors. Expressions are the user's own: no model file
+ * brings a pattern.
+ * @throws LmqError `argument/option` for what is no regular expression
+ */
 export function matches(pattern: string, name: string): boolean {
+  if (pattern.startsWith(REGEX)) return regexOf(pattern).test(name);
   const pieces = pattern.split('*');
   if (pieces.length === 1) return pattern === name;
   const first = pieces[0]!;
@@ -105,6 +119,23 @@ export function matches(pattern: string, name: string): boolean {
   return at <= name.length - last.length;
 }
 
+const REGEX = 're:';
+
+function regexOf(pattern: string): RegExp {
+  const source = pattern.slice(REGEX.length);
+  try {
+    new RegExp(source); // alone: a stray bracket must not close the group around it
+    return new RegExp(`^(?:${source})`);
+  } catch (cause) {
+    throw new LmqError('argument/option', 'a pattern is not a regular expression', {
+      op: 'recipe',
+      found: source,
+      hint: cause instanceof Error ? cause.message : undefined,
+      cause,
+    });
+  }
+}
+
 type Fields = Record<string, unknown>;
 
 function parseStage(input: unknown, where: string): Stage {
@@ -113,7 +144,7 @@ function parseStage(input: unknown, where: string): Stage {
   if (fields.method === undefined)
     throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
   checkOptions(fields, where);
-  return { ...STAGE_DEFAULTS, ...fields } as Stage;
+  return { ...STAGE_DEFAULTS, ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
 }
 
 function parseOverride(input: unknown, where: string): Override {
@@ -122,9 +153,10 @@ function parseOverride(input: unknown, where: string): Override {
   if (typeof fields.match !== 'string') {
     throw new LmqError('argument/option', `${where}.match is missing`, {
       op: 'recipe',
-      expected: 'the name of a linear, * for any characters',
+      expected: 'the name of a linear, * for any characters, or re: and a regular expression',
     });
   }
+  if (fields.match.startsWith(REGEX)) regexOf(fields.match);
   if (fields.skip !== undefined) boolean(fields.skip, `${where}.skip`);
   const whole = ['trueSequential', 'minTokens'].find((name) => fields[name] !== undefined);
   if (whole) {
@@ -134,7 +166,7 @@ function parseOverride(input: unknown, where: string): Override {
     });
   }
   checkOptions(fields, where);
-  return fields as unknown as Override;
+  return { ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
 }
 
 /** Checks the fields that are there; presets are checked by the method, which knows them. */
@@ -145,14 +177,16 @@ function checkOptions(f: Fields, where: string): void {
   if (f.minTokens !== undefined) checkInteger(f.minTokens as number, `${where}.minTokens`, 0, Number.MAX_SAFE_INTEGER, 'recipe');
   if (f.blockSize !== undefined) checkInteger(f.blockSize as number, `${where}.blockSize`, 1, 2 ** 20, 'recipe');
   if (f.scaleFormat !== undefined) checkOneOf(String(f.scaleFormat), `${where}.scaleFormat`, ['fp32', 'fp16', 'bf16'], 'recipe');
-  for (const name of ['symmetric', 'referenceCompat', 'actOrder', 'groupAware', 'trueSequential']) {
+  for (const name of ['symmetric', 'trits', 'referenceCompat', 'actOrder', 'groupAware', 'trueSequential']) {
     if (f[name] !== undefined) boolean(f[name], `${where}.${name}`);
   }
   if (f.clip !== undefined) {
     const method = typeof f.clip === 'string' ? f.clip : record(f.clip, `${where}.clip`).method;
-    checkOneOf(String(method), `${where}.clip`, ['minmax', 'mse', 'percentile', 'kl'], 'recipe'); // the method checks the rest
+    checkOneOf(String(method), `${where}.clip`, ['minmax', 'mse', 'imatrix', 'percentile', 'kl'], 'recipe'); // the method checks the rest
   }
   if (f.staticGroups !== undefined && f.staticGroups !== 'ordered') boolean(f.staticGroups, `${where}.staticGroups`);
+  if (typeof f.fallback === 'object') known(record(f.fallback, `${where}.fallback`), ['strategy', 'smooth'], `${where}.fallback`);
+  if (f.fallback !== undefined) checkFallback(f.fallback as FallbackStrategy | FallbackChoice, 'recipe');
   for (const name of ['dampPercent', 'dampIncrement']) {
     const damp = f[name];
     if (damp === undefined || (typeof damp === 'number' && damp >= 0 && damp < 1)) continue; // the method checks how small

@@ -11,7 +11,7 @@ import { decode } from '@lmq/formats';
 import type { Architecture } from '@lmq/model';
 import { type Hessian, scaleSum } from '@lmq/quant-core';
 import { type ErrorFacts, LmqError, type Matrix } from '@lmq/tensor';
-import { isAsymmetric, type PlannedSite } from './plan.js';
+import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
 import type { InputStatistics } from './quantize-linear.js';
 
 const VERSION = '1';
@@ -166,7 +166,7 @@ function whatIsWrong({ data, shape: [n] }: Matrix): string | undefined {
 export function checkStatistics(statistics: Statistics, planned: readonly PlannedSite[]): void {
   const { file, inputs } = statistics;
   for (const { site, stage, in: width } of planned) {
-    const live = isAsymmetric(stage) ? 'gptaq' : stage.method === 'gptq' && stage.trueSequential ? 'trueSequential' : undefined;
+    const live = isAsymmetric(stage) ? 'gptaq' : calibrates(stage) && stage.trueSequential ? 'trueSequential' : undefined;
     if (live) {
       throw new LmqError('argument/option', `${live} and saved statistics exclude each other`, {
         op: 'quantize',
@@ -174,7 +174,7 @@ export function checkStatistics(statistics: Statistics, planned: readonly Planne
         hint: `${live} calibrates on weights that are already quantized; saved statistics are of the original model. Calibrate on text instead.`,
       });
     }
-    if (stage.method === 'gptq' && stage.minTokens !== undefined) {
+    if (calibrates(stage) && stage.minTokens !== undefined) {
       throw new LmqError('argument/option', 'minTokens and saved statistics exclude each other', {
         op: 'quantize',
         file,

@@ -3,7 +3,7 @@
 import { dense } from '@lmq/formats';
 import { type GptqOpts, gptqLinear } from '@lmq/gptq';
 import { wasmBackend } from '@lmq/kernels-wasm';
-import { createHessian } from '@lmq/quant-core';
+import { createHessian, fallbackLinear, rtnLinear } from '@lmq/quant-core';
 import { createRng, type Linear, type Matrix, matrix } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import type { Stage } from '../src/api.js';
@@ -50,6 +50,15 @@ const cases: [Partial<Stage>, Partial<GptqOpts>][] = [
     { actOrder: true, staticGroups: true },
     { actOrder: true, staticGroups: true },
   ],
+  [{ clip: 'imatrix' }, { clip: 'imatrix' }],
+  [
+    { clip: { method: 'mse', adjacentZeroPoints: true }, bits: 2 },
+    { clip: { method: 'mse', adjacentZeroPoints: true }, bits: 2 },
+  ],
+  [
+    { trits: true, bits: 2 },
+    { trits: true, bits: 2 },
+  ],
 ];
 
 describe('quantizeLinear', () => {
@@ -60,6 +69,47 @@ describe('quantizeLinear', () => {
     expect(report.error).toBe(want.report.proxyLoss);
     expect(got.weight).not.toEqual((await run(h, base)).linear.weight);
     expect(report).not.toHaveProperty('diagonalFloor');
+  });
+
+  it('reports say what was used', async () => {
+    const { report } = await run(h, { bits: 2, trits: true, clip: 'mse' });
+    expect(report).toMatchObject({ bits: 2, trits: true, clip: 'mse' });
+    expect((await run(h, base)).report).not.toHaveProperty('clip');
+    expect((await run(h, base)).report).not.toHaveProperty('trits');
+  });
+
+  it('a fallback takes the place of calibration where too few tokens were seen', async () => {
+    const own = (reached: number | undefined, stage: Partial<Stage>) =>
+      quantizeLinear(
+        site,
+        linear,
+        { hessian: { tokens: 256, read: async () => h }, reached },
+        { ...STAGE_DEFAULTS, ...base, ...stage },
+        { backend },
+      );
+    const smooth = { method: 'mad', groupSizeThreshold: 16 } as const;
+    const got = await own(9, { fallback: { strategy: 'median', smooth } });
+    const want = fallbackLinear(linear, { hessian: h }, { ...base, strategy: 'median', smooth });
+    expect(got.linear.weight).toEqual(want.linear.weight);
+    expect(got.report).toMatchObject({
+      method: 'rtn',
+      tokens: 9,
+      error: want.report.proxyLoss,
+      fallback: '9 calibration tokens: quantized by fallback median, smoothed by mad',
+    });
+    const enough = await own(undefined, { fallback: 'median' });
+    expect(enough.linear.weight).toEqual((await run(h, base)).linear.weight);
+    const none = await quantizeLinear(site, linear, undefined, { ...STAGE_DEFAULTS, ...base, fallback: 'mean' }, { backend });
+    expect(none.linear.weight).toEqual(fallbackLinear(linear, {}, { ...base, strategy: 'mean' }).linear.weight);
+    expect(none.report.fallback).toBe('0 calibration tokens: quantized by fallback mean');
+  });
+
+  it('clip imatrix without inputs counts them alike, and says so', async () => {
+    const stage: Stage = { ...STAGE_DEFAULTS, ...base, method: 'rtn', clip: 'imatrix' };
+    const { linear: got, report } = await quantizeLinear(site, linear, undefined, stage, { backend });
+    const importance = new Float32Array(WIDTH).fill(1);
+    expect(got.weight).toEqual(rtnLinear(linear, {}, { ...base, clip: 'imatrix', importance }).linear.weight);
+    expect(report.fallback).toBe('no importances: inputs count alike');
   });
 
   it('dampIncrement decides how a Hessian that cannot be factored is damped, and the report says what it took', async () => {

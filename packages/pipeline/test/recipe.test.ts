@@ -27,6 +27,13 @@ describe('parseRecipe', () => {
     [{ stages: [{ method: 'rtn', groupSize: 0 }] }, 'stages[0].groupSize is out of range'],
     [{ stages: [{ method: 'rtn', symmetric: 1 }] }, 'stages[0].symmetric is not true or false'],
     [{ stages: [{ method: 'rtn', clip: 'best' }] }, 'unknown stages[0].clip'],
+    [{ stages: [{ method: 'rtn', trits: 1 }] }, 'stages[0].trits is not true or false'],
+    [{ stages: [{ method: 'gptq', fallback: 'mode' }] }, 'unknown strategy'],
+    [{ stages: [{ method: 'gptq', fallback: { strategy: 'mean', smooth: { method: 'mad', k: -1 } } }] }, 'smooth.k is out of range'],
+    [{ stages: [{ method: 'gptq', fallback: { strategy: 'mean', smoother: 'mad' } }] }, 'unknown field stages[0].fallback.smoother'],
+    [{ stages: [{ method: 'gptq', fallback: null }] }, 'stages[0].fallback is not an object'],
+    [{ overrides: [{ match: 're:a)(b', bits: 4 }] }, 'not a regular expression'],
+    [{ overrides: [{ match: 're:[', skip: true }] }, 'not a regular expression'],
     [{ stages: [{ method: 'gptq', dampPercent: 1 }] }, 'stages[0].dampPercent is out of range'],
     [{ stages: [{ method: 'gptq', dampIncrement: -0.1 }] }, 'stages[0].dampIncrement is out of range'],
     [{ stages: [{ method: 'gptq', foem: 2 }] }, 'stages[0].foem is out of range'],
@@ -88,5 +95,45 @@ describe('matches', () => {
     ['*.layers.1.*', 'model.layers.1.x', true],
   ])('%s against %s: %s', (pattern, name, yes) => {
     expect(matches(pattern, name)).toBe(yes);
+  });
+});
+
+describe('checkStage', () => {
+  it('refuses what no linear could be quantized with', () => {
+    const at = (stage: object) => message(() => checkStage({ ...STAGE_DEFAULTS, ...stage }, 'layers.0.o'));
+    expect(at({ clip: { method: 'mse', adjacentZeroPoints: true } })).toBe('nothing was thrown');
+    expect(at({ clip: { method: 'mse', adjacentZeroPoints: true }, symmetric: true })).toContain('adjacentZeroPoints');
+    expect(at({ method: 'rtn', clip: { method: 'imatrix', grid: 0 } })).toContain('clip.grid');
+    expect(at({ method: 'rtn', preset: 'best' })).toContain('unknown preset');
+  });
+});
+
+describe('trits in a stage', () => {
+  it('take 2 bits, and are refused with what they do not go with', () => {
+    const r = parseRecipe({ stages: [{ method: 'gptq', trits: true }], overrides: [{ match: '*.1.*', trits: false, bits: 4 }] });
+    expect(stageFor(r, 'layers.0.o')).toMatchObject({ trits: true, bits: 2 });
+    expect(stageFor(r, 'layers.1.o')).toMatchObject({ trits: false, bits: 4 });
+    const mixed = parseRecipe({ stages: [{ method: 'rtn', bits: 4 }], overrides: [{ match: '*.1.*', trits: true }] });
+    expect(stageFor(mixed, 'layers.1.o')).toMatchObject({ trits: true, bits: 2 });
+    const at = (stage: object) => message(() => checkStage({ ...STAGE_DEFAULTS, bits: 2, trits: true, ...stage }, 'layers.0.o'));
+    expect(at({})).toBe('nothing was thrown');
+    expect(at({ bits: 3 })).toContain('stored in 2 bits');
+    expect(at({ preset: 'awq' })).toContain('no scale convention');
+    expect(at({ fallback: 'rtn' })).toContain('exclude each other');
+  });
+});
+
+describe('a pattern that is a regular expression', () => {
+  it.each([
+    ['re:.*down_proj', 'layers.0.mlp.down_proj', true],
+    ['re:.*down_proj$', 'layers.0.mlp.down_proj_2', false],
+    ['re:layers\\.[0-3]\\.', 'layers.3.mlp.up_proj', true], // from the beginning on, not to the end
+    ['re:layers\\.[0-3]\\.', 'layers.30.mlp.up_proj', false],
+    ['re:down_proj', 'layers.0.mlp.down_proj', false],
+    ['re:(?!.*down).*proj', 'layers.0.mlp.up_proj', true],
+    ['re:a|layers', 'layers.0', true],
+    ['re:a|b', 'xb', false],
+  ])('%s of %s: %s', (pattern, name, fits) => {
+    expect(matches(pattern, name)).toBe(fits);
   });
 });

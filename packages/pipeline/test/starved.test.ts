@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gptqLinear } from '@lmq/gptq';
 import { loadModel, type Model } from '@lmq/model';
-import { createCrossTerm, createHessian } from '@lmq/quant-core';
+import { createCrossTerm, createHessian, fallbackLinear } from '@lmq/quant-core';
 import { type CompressedTensor, isLmqError, type ProgressEvent } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { calibrateModel, openStatisticsFile } from '../src/_node/calibrate-model.js';
@@ -186,6 +186,37 @@ describe('starved experts', () => {
       if (blockOf(tensor) > first || starved.includes(tensor)) continue;
       expect(codesOf(byDefault.weights.get(tensor))).toEqual(codesOf(t));
     }
+  });
+
+  it('with a fallback are quantized by it, alone or where an override says so; the others as without', async () => {
+    const plain = await quantize({ minTokens: 0 });
+    const fed = await quantize({ minTokens: 60 });
+    const all = await quantize({ minTokens: 60, fallback: 'median' });
+    const up = moe.architecture.sites.find((s) => s.role === 'up' && s.expert !== undefined)!.name.replace(/^.*\.(\w+)$/, '*.experts.*.$1');
+    const some = await quantize({ minTokens: 60 }, [{ match: up, fallback: 'median' }]);
+    const { starved, fed: other } = pick(fed, 0);
+    for (const role of ['gate', 'up', 'down']) {
+      const { tensor, name } = siteOf(0, starved.e, role);
+      const weight = await moe.checkpoint.read(tensor);
+      const { linear } = fallbackLinear({ weight }, {}, { bits: 3, groupSize: 64, strategy: 'median' });
+      expect(codesOf(all.weights.get(tensor))).toEqual(codesOf(linear.weight));
+      const { tokens, fallback, method } = all.reports.get(name)!;
+      expect({ tokens, fallback, method }).toEqual({
+        tokens: starved.report.tokens,
+        fallback: `${tokens} calibration tokens: quantized by fallback median`,
+        method: 'rtn',
+      });
+      expect(codesOf(some.weights.get(tensor))).toEqual(codesOf(role === 'up' ? linear.weight : fed.weights.get(tensor)));
+      const same = siteOf(0, other.e, role).tensor;
+      expect(codesOf(all.weights.get(same))).toEqual(codesOf(plain.weights.get(same)));
+    }
+  });
+
+  it('are fed too where only the range needs their inputs', async () => {
+    const result = await quantize({ method: 'rtn', clip: 'imatrix', minTokens: 60 });
+    const notes = [...result.reports.values()].flatMap((l) => l.fallback ?? []);
+    expect(notes.length).toBeGreaterThan(0);
+    for (const note of notes) expect(note).toMatch(/^too few calibration tokens \(\d+\): calibrated on all tokens$/);
   });
 
   it('linears that only round keep their own sums', async () => {

@@ -2,7 +2,7 @@
  * Types of the quantization core.
  * @module
  */
-import type { Affine, FloatFormat, Linear, Tensor } from '@lmq/tensor';
+import type { Affine, CompressedTensor, FloatFormat, Linear, Lut, Parts, Tensor } from '@lmq/tensor';
 import type { PresetName } from './presets.js';
 
 /** What shares a scale: the whole tensor, an output row, or a group of input columns of a row. */
@@ -18,6 +18,24 @@ export interface MseClip {
   /** Candidates tried: `maxShrink * grid`. Default 0.8. */
   maxShrink?: number;
   /** Stop after so many candidates in a row that are no better. Default: try all. */
+  patience?: number;
+  /** Asymmetric: with each candidate, also try the integer on the other side of the ideal zero point (GPTQModel, at 2 bits). Default false. */
+  adjacentZeroPoints?: boolean;
+}
+
+/**
+ * The search of `mse` with each column's error weighted by its importance, E[x²] of the layer's input. Names and defaults are those of
+ * llm-compressor's observer `imatrix_mse`.
+ */
+export interface ImatrixClip {
+  method: 'imatrix';
+  /** Exponent. Default 3. */
+  norm?: number;
+  /** Candidates are `1 - i / grid` of the range. Default 20. */
+  grid?: number;
+  /** Candidates tried: `maxShrink * grid + 1`. Default 0.95. */
+  maxShrink?: number;
+  /** Stop after so many candidates in a row that are no better, block by block; 0: try all. Default 5. */
   patience?: number;
 }
 
@@ -36,11 +54,11 @@ export interface KlClip {
 }
 
 /** How the range of a block becomes narrower than its minimum and maximum. */
-export type ClipOpts = { method: 'minmax' } | MseClip | PercentileClip | KlClip;
+export type ClipOpts = { method: 'minmax' } | MseClip | ImatrixClip | PercentileClip | KlClip;
 export type ClipMethod = ClipOpts['method'];
 
 /** {@link ClipOpts} with every default filled in. */
-export type Clip = { method: 'minmax' } | Required<MseClip> | Required<PercentileClip> | Required<KlClip>;
+export type Clip = { method: 'minmax' } | Required<MseClip> | Required<ImatrixClip> | Required<PercentileClip> | Required<KlClip>;
 
 /** A uniform integer grid: `w = (code - zero) * scale`. */
 export interface AffineOpts {
@@ -48,6 +66,11 @@ export interface AffineOpts {
   bits: number;
   /** Zero point fixed at `2 ** (bits - 1)` and not stored. Default false. */
   symmetric?: boolean;
+  /**
+   * Three values instead of a uniform grid, a negative one, zero and a positive one, at the ends of the range (IST-DASLab/gptq, `trits`);
+   * `symmetric`: equally far from zero. Stored in 2 bits; `preset` plays no part. Default false.
+   */
+  trits?: boolean;
   /** Input columns per scale; must divide the row. -1: one scale per row. Default -1. */
   groupSize?: number;
   /** Default `group` when `groupSize` is given, else `channel`. */
@@ -66,6 +89,7 @@ export interface AffineOpts {
 export interface Scheme {
   bits: number;
   symmetric: boolean;
+  trits: boolean;
   granularity: Granularity;
   /** Rows and columns of a block of weights that shares a scale. */
   block: [rows: number, cols: number];
@@ -77,10 +101,13 @@ export interface Scheme {
   referenceCompat: boolean;
 }
 
-/** Scales and zero points of a matrix, `[rows, groups]` row-major (`[1, 1]` per tensor). Scales already have their stored precision. */
+/**
+ * Scales and zero points of a matrix, `[rows, groups]` row-major (`[1, 1]` per tensor). Scales already have their stored precision. Of trits:
+ * the positive values are the scales, the negative ones the zero points.
+ */
 export interface AffineParams {
   scales: Float32Array;
-  /** Integers in 0 … 2 ** bits - 1. */
+  /** Integers in 0 … 2 ** bits - 1, but for trits. */
   zeroPoints: Float32Array;
   rows: number;
   groups: number;
@@ -93,6 +120,8 @@ export interface QuantReport {
   /** -1: one scale per row (or per tensor). */
   groupSize: number;
   symmetric: boolean;
+  /** Present when weights are trits. */
+  trits?: true;
   /** Everything counted: codes, scales, zero points, group indices. */
   bitsPerWeight: number;
   /** ‖W − Ŵ‖ / ‖W‖, Frobenius. */
@@ -102,9 +131,12 @@ export interface QuantReport {
   seconds: number;
 }
 
-/** An affine weight and how it came about. */
-export interface Quantized<R extends QuantReport = QuantReport> {
-  weight: Affine;
+/** How trits are stored: one table, or parts where groups have tables of their own. */
+export type Trits = Lut | Parts;
+
+/** A weight, affine unless said otherwise, and how it came about. */
+export interface Quantized<R extends QuantReport = QuantReport, W extends CompressedTensor = Affine> {
+  weight: W;
   report: R;
 }
 

@@ -1,9 +1,12 @@
+export type * from './_fallback/api.js';
 export * from './affine.js';
 export type * from './api.js';
 export * from './clipping.js';
 export * from './cross-term.js';
+export * from './fallback.js';
 export * from './finite.js';
 export * from './hessian.js';
+export * from './importance.js';
 export * from './kl.js';
 export * from './obs/damping.js';
 export * from './obs/inverse-factor.js';
@@ -18,3 +21,4 @@ export * from './proxy-loss.js';
 export * from './range.js';
 export * from './rtn.js';
 export * from './scheme.js';
+export * from './trits.js';

@@ -22,9 +22,10 @@ const f = Math.fround;
 /** Width of a grid and what a rule may depend on. */
 export interface GridShape {
   bits: number;
+  trits: boolean;
   /** 2^b - 1 */
   maxCode: number;
-  /** 2^(b-1) */
+  /** 2^(b-1); magnitudes on one side of zero, so 1 for trits */
   half: number;
   scaleFormat: FloatFormat;
   referenceCompat: boolean;

@@ -17,6 +17,7 @@ export function resolveScheme(opts: AffineOpts, rows: number, cols: number, op: 
   if (!(rows > 0 && cols > 0)) {
     throw new LmqError('argument/shape', 'the weight is empty', { op, expected: 'at least 1 x 1', found: `${rows} x ${cols}` });
   }
+  const trits = opts.trits ?? false;
   const bits = checkInteger(opts.bits, 'bits', 1, 8, op);
   const groupSize = opts.groupSize ?? -1;
   const granularity = checkOneOf(
@@ -44,15 +45,31 @@ export function resolveScheme(opts: AffineOpts, rows: number, cols: number, op: 
   const symmetric = opts.symmetric ?? false;
   const preset = opts.preset ?? 'gptq';
   presetRule(preset, symmetric, bits, op);
+  if (trits && (bits !== 2 || preset !== 'gptq')) {
+    throw new LmqError('argument/option', 'trits are three values at the ends of the range, stored in 2 bits', {
+      op,
+      expected: 'bits 2, and no preset',
+      found: `bits ${bits}, preset ${preset}`,
+    });
+  }
+  const clip = resolveClip(opts.clip ?? 'minmax', op);
+  if (clip.method === 'mse' && clip.adjacentZeroPoints && (symmetric || trits)) {
+    throw new LmqError('argument/option', 'clip.adjacentZeroPoints needs zero points to choose', {
+      op,
+      found: trits ? 'trits' : 'symmetric',
+      hint: 'Leave it out.',
+    });
+  }
   const width = granularity === 'group' ? groupSize : cols;
   return {
     bits,
     symmetric,
+    trits,
     granularity,
     block: [granularity === 'tensor' ? rows : 1, width],
     groups: cols / width,
     preset,
-    clip: resolveClip(opts.clip ?? 'minmax', op),
+    clip,
     scaleFormat: checkOneOf(opts.scaleFormat ?? 'fp16', 'scaleFormat', ['fp32', 'fp16', 'bf16'], op),
     referenceCompat: opts.referenceCompat ?? false,
   };
@@ -60,8 +77,8 @@ export function resolveScheme(opts: AffineOpts, rows: number, cols: number, op: 
 
 /** The part of a scheme that scale rules see. */
 export function gridShape(s: Scheme): GridShape {
-  const { bits, scaleFormat, referenceCompat } = s;
-  return { bits, maxCode: 2 ** bits - 1, half: 2 ** (bits - 1), scaleFormat, referenceCompat };
+  const { bits, trits, scaleFormat, referenceCompat } = s;
+  return { bits, trits, maxCode: 2 ** bits - 1, half: trits ? 1 : 2 ** (bits - 1), scaleFormat, referenceCompat };
 }
 
 function resolveClip(clip: ClipMethod | ClipOpts, op: string): Clip {
@@ -73,12 +90,21 @@ function resolveClip(clip: ClipMethod | ClipOpts, op: string): Clip {
     case 'minmax':
       return { method: 'minmax' };
     case 'mse': {
-      const { norm = 2.4, grid = 100, maxShrink = 0.8, patience = Number.MAX_SAFE_INTEGER } = c;
+      const { norm = 2.4, grid = 100, maxShrink = 0.8, patience = Number.MAX_SAFE_INTEGER, adjacentZeroPoints = false } = c;
       checkInteger(grid, 'clip.grid', 1, 100_000, op);
       checkInteger(patience, 'clip.patience', 1, Number.MAX_SAFE_INTEGER, op);
       if (!(norm > 0 && norm <= 16)) bad('norm', '0 < norm <= 16', norm);
       if (!(maxShrink > 0 && maxShrink <= 1)) bad('maxShrink', '0 < maxShrink <= 1', maxShrink);
-      return { method: 'mse', norm, grid, maxShrink, patience };
+      if (typeof adjacentZeroPoints !== 'boolean') bad('adjacentZeroPoints', 'true or false', adjacentZeroPoints);
+      return { method: 'mse', norm, grid, maxShrink, patience, adjacentZeroPoints };
+    }
+    case 'imatrix': {
+      const { norm = 3, grid = 20, maxShrink = 0.95, patience = 5 } = c;
+      checkInteger(grid, 'clip.grid', 1, 100_000, op);
+      checkInteger(patience, 'clip.patience', 0, Number.MAX_SAFE_INTEGER, op);
+      if (!(norm > 0 && norm <= 16)) bad('norm', '0 < norm <= 16', norm);
+      if (!(maxShrink >= 0 && maxShrink <= 1)) bad('maxShrink', '0 <= maxShrink <= 1', maxShrink);
+      return { method: 'imatrix', norm, grid, maxShrink, patience: patience || Number.MAX_SAFE_INTEGER };
     }
     case 'percentile': {
       const { percentile = 99.9 } = c;
@@ -90,7 +116,7 @@ function resolveClip(clip: ClipMethod | ClipOpts, op: string): Clip {
     default:
       throw new LmqError('argument/option', 'unknown clip method', {
         op,
-        expected: 'minmax, mse, percentile, kl',
+        expected: 'minmax, mse, imatrix, percentile, kl',
         found: typeof clip === 'string' ? clip : (clip as { method?: unknown }).method,
       });
   }

@@ -39,15 +39,16 @@ type Ops = Pick<
 >;
 
 export function createOps<B, L>(kernels: Kernels<B, L>, { use, loaded, make }: ScopeCore<B, L>): Ops {
+  const codesOf = (bits: number, op: string) => {
+    if (Number.isInteger(bits) && bits >= 1 && bits <= 8) return 2 ** bits;
+    throw new LmqError('argument/option', 'bits is out of range', { op, expected: '1 … 8', found: bits });
+  };
   const grid = (g: AffineGrid, op: string, rows: number, groups: number) => {
     const scales = use(g.scales, op, 'f32');
     const zeroPoints = use(g.zeroPoints, op, 'f32');
     if (scales.rows !== rows || scales.cols !== groups) fail(op, 'scales do not fit the weight', `${rows} x ${groups}`, shape(scales));
     same(scales, zeroPoints, op);
-    if (!(Number.isInteger(g.bits) && g.bits >= 1 && g.bits <= 8)) {
-      throw new LmqError('argument/option', 'bits is out of range', { op, expected: '1 … 8', found: g.bits });
-    }
-    return { scales, zeroPoints, maxCode: 2 ** g.bits - 1 };
+    return { scales, zeroPoints, maxCode: codesOf(g.bits, op) - 1 };
   };
 
   return {
@@ -138,6 +139,14 @@ export function createOps<B, L>(kernels: Kernels<B, L>, { use, loaded, make }: S
       if (errors.rows !== w.rows || errors.cols !== o.end - o.start)
         fail('obsSweep', 'errors does not fit', `${w.rows} x ${o.end - o.start}`, shape(errors));
       same(errors, codes, 'obsSweep');
+      if ('tables' in o.grid) {
+        const tables = use(o.grid.tables, 'obsSweep', 'f32');
+        const most = codesOf(o.grid.bits, 'obsSweep');
+        if (tables.rows !== w.rows || tables.cols < 1 || tables.cols > most)
+          fail('obsSweep', 'tables do not fit the weight', `${w.rows} x at most ${most}`, shape(tables));
+        kernels.obsSweepTable(w, u, errors, codes, tables, o.start, o.end, o.blockEnd);
+        return;
+      }
       const { scales, zeroPoints, maxCode } = grid(o.grid, 'obsSweep', w.rows, 1);
       kernels.obsSweep(w, u, errors, codes, scales, zeroPoints, maxCode, o.start, o.end, o.blockEnd);
     },

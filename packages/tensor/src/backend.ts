@@ -88,14 +88,24 @@ export interface AffineGrid {
   bits: number;
 }
 
+/**
+ * Any values: the nearest entry of the row's table, by the float32 distance |w - entry|; of entries that are equally near, the first. Entries
+ * stand in the order of their codes, scaled already.
+ */
+export interface TableGrid {
+  /** [rows, entries], at most 2^bits of them, finite */
+  tables: Handle;
+  bits: number;
+}
+
 export interface SweepOpts {
   /** First and one past the last column to quantize in this call. */
   start: number;
   end: number;
   /** Error is fed into columns up to here; the caller carries it further with a gemm on `errors`. */
   blockEnd: number;
-  /** Constant within the call: [rows, 1] scales and zero points. */
-  grid: AffineGrid;
+  /** Constant within the call: [rows, 1] scales and zero points, or a table for each row. */
+  grid: AffineGrid | TableGrid;
   /** u8 [rows, end - start]: receives the codes. */
   codes: Handle;
   /** f32 [rows, end - start]: receives (w - q) / U[i,i]. */

@@ -60,6 +60,8 @@ export interface Kernels<B, L> {
     end: number,
     blockEnd: number,
   ): void;
+  /** The same with the nearest of a row's entries; `tables` is [rows, entries]. */
+  obsSweepTable(w: Mat<B>, u: Mat<B>, errors: Mat<B>, codes: Mat<B>, tables: Mat<B>, start: number, end: number, blockEnd: number): void;
 
   linear(out: Mat<B>, x: Mat<B>, w: L): void;
   embedding(out: Mat<B>, w: L, ids: Int32Array): void;

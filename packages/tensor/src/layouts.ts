@@ -103,7 +103,7 @@ export interface Affine {
   groupIndex?: Int32Array;
 }
 
-/** Table look-up: `w = table[code] * scale`. NF4, FP4, NUQ, SqueezeLLM. */
+/** Table look-up: `w = table[code] * scale`. NF4, FP4, NUQ, SqueezeLLM, trits. */
 export interface Lut {
   kind: 'lut';
   shape: [rows: number, cols: number];

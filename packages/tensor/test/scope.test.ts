@@ -80,6 +80,7 @@ function fakeBackend(variant = 'fake') {
     addTo: vi.fn(),
     fakeQuant: vi.fn(),
     obsSweep: vi.fn(),
+    obsSweepTable: vi.fn(),
     linear: vi.fn(),
     embedding: vi.fn(),
     rmsNorm: vi.fn(),
@@ -450,6 +451,17 @@ describe('shape checks before a kernel runs', () => {
       'obsSweep',
       () => s.obsSweep(f32(3, 4), f32(4, 4), { ...sweep, blockEnd: 1, grid: grid(3, 1), codes: s.alloc(3, 2, 'u8'), errors: f32(3, 2) }),
     ],
+    ...[
+      [2, 4],
+      [3, 5],
+      [3, 0],
+    ].map(([rows, entries]): [string, () => unknown] => [
+      'obsSweep',
+      () => {
+        const grid = { tables: f32(rows!, entries!), bits: 2 };
+        s.obsSweep(f32(3, 4), f32(4, 4), { ...sweep, grid, codes: s.alloc(3, 2, 'u8'), errors: f32(3, 2) });
+      },
+    ]),
     ['rmsNorm', () => s.rmsNorm(f32(2, 4), f32(1, 3), 1e-5)],
     ['rmsNorm', () => s.rmsNorm(f32(2, 4), f32(2, 4), 1e-5)],
     ['rope', () => s.rope(f32(2, 6), f32(4, 2), f32(4, 2), { headDim: 4, style: 'half' })],

@@ -8,6 +8,8 @@ them from the matrix as it was when the block began.
 
 `alpha` cases are GPTAQ: the published code (ModelCloud/GPTQModel, gptaq.py) hands on w inside a block and q between blocks. `fresh` ones hand on
 w everywhere, column by column without blocks, and fit a group's scale to what the sweep will meet if the group itself makes no error.
+
+`trits` cases have maxq -1: the scale is the positive value, the zero point the negative one.
 """
 import json
 import numpy as np
@@ -57,7 +59,7 @@ def quantize(x, scale, zero, maxq):
     return np.clip(np.rint(x / scale) + zero, 0, maxq).astype(f32)
 
 
-def find_params(x, bits, sym, mse):
+def find_params(x, bits, sym, mse, trits=False):
     maxq = f32(2**bits - 1)
     xmin = np.minimum(x.min(1), 0).astype(f32)
     xmax = np.maximum(x.max(1), 0).astype(f32)
@@ -66,6 +68,8 @@ def find_params(x, bits, sym, mse):
         xmin = np.where(xmin < 0, -xmax, xmin)
     empty = (xmin == 0) & (xmax == 0)
     xmin[empty], xmax[empty] = -1, 1
+    if trits:
+        return xmax, xmin
     scale = ((xmax - xmin) / maxq).astype(f32)
     zero = np.full_like(scale, (maxq + 1) / 2) if sym else np.rint(-xmin / scale).astype(f32)
     if mse:
@@ -90,21 +94,21 @@ def group_aware(d, group):
     return np.concatenate([inner[g] for g in outer])
 
 
-def gptq(w, h, cross, bits, sym=False, group=-1, act_order=False, gar=False, static=False, mse=False, fresh=False, alpha=0.0, block=128, damp=0.01):
+def gptq(w, h, cross, bits, sym=False, group=-1, act_order=False, gar=False, static=False, mse=False, fresh=False, alpha=0.0, trits=False, block=128, damp=0.01):
     w, h, cross = w.copy(), h.copy(), cross.copy()
     rows, cols = w.shape
     maxq = f32(2**bits - 1)
     groups = 1 if group == -1 else cols // group
     scales, zeros = np.zeros((rows, groups), f32), np.zeros((rows, groups), f32)
     if group == -1:
-        scales[:, 0], zeros[:, 0] = find_params(w, bits, sym, mse)
+        scales[:, 0], zeros[:, 0] = find_params(w, bits, sym, mse, trits)
     dead = np.diag(h) == 0
     h[dead, dead] = 1
     w[:, dead] = 0
     cross[:, dead] = 0
     if static:
         for k in range(groups):
-            scales[:, k], zeros[:, k] = find_params(w[:, k * group:(k + 1) * group], bits, sym, mse)
+            scales[:, k], zeros[:, k] = find_params(w[:, k * group:(k + 1) * group], bits, sym, mse, trits)
     perm = np.argsort(-np.diag(h), kind="stable") if act_order else np.arange(cols)
     if gar:
         perm = group_aware(np.diag(h), group)
@@ -130,10 +134,14 @@ def gptq(w, h, cross, bits, sym=False, group=-1, act_order=False, gar=False, sta
                 for j in range(group if alpha and fresh else 0):
                     met[:, j] += met[:, :j] @ p[c:c + j, c + j]
                 source = met if alpha and fresh else np.concatenate([w1[:, i:], w[:, b1:]], 1)[:, :group] if fresh else w[:, c:c + group]
-                scales[:, k], zeros[:, k] = find_params(source, bits, sym, mse)
+                scales[:, k], zeros[:, k] = find_params(source, bits, sym, mse, trits)
             s, z, d = scales[:, k], zeros[:, k], u1[i, i]
-            code = quantize(w1[:, i], s, z, maxq)
-            q = s * (code - z)
+            if trits:
+                code = np.where(w1[:, i] > s / 2, 2, np.where(w1[:, i] < z / 2, 1, 0))
+                q = np.choose(code, [np.zeros_like(s), z, s])
+            else:
+                code = quantize(w1[:, i], s, z, maxq)
+                q = s * (code - z)
             loss += float((((w1[:, i] - q) ** 2) / d**2).sum()) / 2
             e = (w1[:, i] - q) / d
             w1[:, i:] -= (np.outer(e, u1[i, i:]) - np.outer(w1[:, i], p[c, c:b1])).astype(f32)
@@ -171,18 +179,27 @@ CASES = [
     dict(bits=3, group=32, alpha=0.5, static=True, act_order=True, sym=True),
 ]
 
+TRITS = [
+    dict(bits=2, trits=True),
+    dict(bits=2, trits=True, sym=True, act_order=True),
+    dict(bits=2, trits=True, group=32),
+    dict(bits=2, trits=True, group=32, fresh=True, act_order=True),
+    dict(bits=2, trits=True, group=32, fresh=True, sym=True, gar=True),
+    dict(bits=2, trits=True, group=32, sym=True, static=True, act_order=True),
+]
+
 if __name__ == "__main__":
     w, h, cross = inputs()
     out = []
-    for options in CASES:
+    for options in CASES + TRITS:
         codes, scales, zeros, index, loss = gptq(w, h, cross, **options)
         out.append(dict(
             options=options,
             codes="".join(format(c, "x") for c in codes.ravel()),
             scales=[float(f"{v:.8g}") for v in scales.ravel()],
-            zeros=[int(v) for v in zeros.ravel()],
+            zeros=[float(f"{v:.8g}") if "trits" in options else int(v) for v in zeros.ravel()],
             index=[int(v) for v in index],
             loss=float(f"{loss:.8g}"),
         ))
     header = dict(rows=ROWS, cols=COLS, tokens=TOKENS, sequences=SEQUENCES, seed=SEED, dead=DEAD, trace=float(f"{np.trace(h.astype(np.float64)):.8g}"), cross=float(f"{np.abs(cross.astype(np.float64)).sum():.8g}"))
-    print(json.dumps(dict(**header, cases=out), separators=(",", ":")))
+    print(json.dumps(dict(**header, cases=out[:len(CASES)], trits=out[len(CASES):]), separators=(",", ":")))

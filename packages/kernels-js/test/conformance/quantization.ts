@@ -135,6 +135,78 @@ export function quantization({ check, same }: Kit): void {
         }
       }
     });
+    check('obsSweep to the nearest entry of a table: exact', async (s, rng) => {
+      for (const [rows, width, start, end, blockEnd] of [
+        [1, 1, 0, 1, 1],
+        [5, 12, 4, 8, 10],
+        [7, 40, 8, 17, 37],
+        [4, 70, 32, 64, 70],
+        [0, 8, 0, 8, 8],
+      ] as const) {
+        for (const entries of [1, 3, 4, 7, 8, 11, 16, 250, 256]) {
+          const view = rng.below(2) === 1;
+          const span = end - start;
+          const w = place(s, rng, rows, width, view);
+          const factor = random(rng, width * width).map((x, i) => (i % width === Math.floor(i / width) ? 0.5 + Math.abs(x) : x / 4));
+          const u = place(s, rng, width, width, view, factor);
+          // Multiples of 1/4 among weights that are some too: entries come twice, and weights lie in the middle of two.
+          const coarse = (x: number) => Math.round(4 * x) / 4;
+          const tables = place(s, rng, rows, entries, view, random(rng, rows * entries).map(coarse));
+          s.write(
+            w.handle,
+            matrix(
+              w.values.map((x, i) => (i % 3 ? coarse(x / 2) / 2 : x)),
+              rows,
+              width,
+            ),
+          );
+          const before = (await s.read(w.handle)).data;
+          const errors = place(s, rng, rows, span, view);
+          const codes = s.alloc(rows, span, 'u8');
+          const grid = { tables: tables.handle, bits: 8 };
+          s.obsSweep(w.handle, u.handle, { start, end, blockEnd, grid, codes, errors: errors.handle });
+
+          const row = before.slice();
+          const wantErrors = new Float32Array(rows * span);
+          const wantCodes = new Uint8Array(rows * span);
+          for (let i = start; i < end; i++) {
+            for (let r = 0; r < rows; r++) {
+              const x = row[r * width + i]!;
+              const table = [...tables.values.subarray(r * entries, (r + 1) * entries)];
+              const distances = table.map((t) => Math.abs(Math.fround(x - t)));
+              const code = distances.indexOf(Math.min(...distances));
+              const e = Math.fround(Math.fround(x - table[code]!) / factor[i * width + i]!);
+              wantCodes[r * span + i - start] = code;
+              wantErrors[r * span + i - start] = e;
+              row[r * width + i] = table[code]!;
+              for (let j = i + 1; j < blockEnd; j++) row[r * width + j] = row[r * width + j]! - Math.fround(e * factor[i * width + j]!);
+            }
+          }
+          same((await s.readCodes(codes)).data, wantCodes, `codes, ${entries} entries`);
+          same((await s.read(errors.handle)).data, wantErrors, 'errors');
+          same((await s.read(w.handle)).data, row, 'w');
+          await w.untouched();
+          await errors.untouched();
+        }
+      }
+    });
+    check('obsSweep to a table: NaN and infinity take the first entry', async (s) => {
+      for (const entries of [3, 16]) {
+        const codes = s.alloc(3, 1, 'u8');
+        const tables = s.upload(
+          matrix(
+            Float32Array.from({ length: 3 * entries }, (_, i) => i % entries),
+            3,
+            entries,
+          ),
+        );
+        const w = s.upload(matrix(Float32Array.of(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY), 3, 1));
+        const one = s.upload(matrix(Float32Array.of(1), 1, 1));
+        s.obsSweep(w, one, { start: 0, end: 1, blockEnd: 1, grid: { tables, bits: 4 }, codes, errors: s.alloc(3, 1) });
+        same((await s.readCodes(codes)).data, [0, 0, 0], `${entries} entries`);
+        same((await s.read(w)).data, [0, 0, 0], 'values');
+      }
+    });
     check('obsSweep with U = I is fakeQuant', async (s, rng) => {
       const [rows, width] = [6, 50];
       const identity = new Float32Array(width * width);

@@ -105,6 +105,29 @@ export function createKernels(core: Core, variant: string, dispose: () => void):
         ),
       );
     },
+    obsSweepTable: (w, u, errors, codes, tables, start, end, blockEnd) => {
+      const [wAt, uAt, e, c, t] = [f32(w), f32(u), f32(errors), u8(codes), f32(tables)];
+      const perRow = ((end - start) * (blockEnd - start + tables.cols)) / 8; // as above, and a distance per entry
+      inParts(core, w.rows, perRow, (kernels, i, n) =>
+        kernels.obsSweepTable(
+          wAt + i * step(w),
+          step(w),
+          uAt,
+          step(u),
+          e + i * step(errors),
+          step(errors),
+          c + i * codes.stride,
+          codes.stride,
+          t + i * step(tables),
+          step(tables),
+          tables.cols,
+          n,
+          start,
+          end,
+          blockEnd,
+        ),
+      );
+    },
 
     linear: (out, x, w) => linear(core, out, x, w),
     embedding: (out, w, ids) => embedding(core, out, w, ids),

@@ -48,6 +48,7 @@ export interface WasmExports {
   gluSilu: Fn<8>;
   mirror: Fn<4>;
   obsSweep: Fn<17>;
+  obsSweepTable: Fn<15>;
   packColumns: Fn<6>;
   packRows: Fn<6>;
   quantizeInput: Fn<6>;

@@ -6,7 +6,7 @@ import { basename, resolve } from 'node:path';
 import type { Backend } from '@lmq/tensor';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
-import { isAsymmetric, planSites } from '../plan.js';
+import { calibrates, isAsymmetric, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
 import { ggufBytesOf, planGguf } from './export-gguf.js';
@@ -64,7 +64,7 @@ export async function estimateModel(
   const { checkpoint, architecture: a } = model;
   const planned = planSites(checkpoint, a, recipe);
   if (statistics) checkStatistics(statistics, planned);
-  const solves = planned.some((p) => p.stage.method !== 'rtn');
+  const solves = planned.some((p) => calibrates(p.stage));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
   const lengths = calibration.map((w) => w.length);
   const windows = solves && !statistics ? { tokens: lengths.reduce((a, b) => a + b, 0), longest: Math.max(0, ...lengths) } : null;
@@ -83,7 +83,7 @@ export async function estimateModel(
   const weights = planned.reduce((n, p) => n + p.out * p.in, 0);
   const codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
   const before = process.memoryUsage().rss;
-  const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => p.stage.method !== 'rtn') ?? planned[0];
+  const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
   const measured = await measureRates(backend, costliest?.stage, cpuMs);
   const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds }; // a run spends the same
   const sourceBytes = [...tensorBytes.values()].reduce((n, b) => n + b, 0);

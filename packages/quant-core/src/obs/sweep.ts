@@ -8,14 +8,14 @@
  */
 import { createPhase, type Handle, LmqError, type LongCallOpts, type Scope } from '@lmq/tensor';
 
-/** Scale and zero point of each row, [rows, 1] each, made in the sweep's scope; the sweep frees them. */
-export interface ColumnGrid {
-  scales: Handle;
-  zeroPoints: Handle;
-}
+/**
+ * Scale and zero point of each row, [rows, 1] each, or a table for each row, [rows, entries]; made in the sweep's scope, and freed by the
+ * sweep.
+ */
+export type ColumnGrid = { scales: Handle; zeroPoints: Handle } | { tables: Handle };
 
 export interface ObsQuantizeOpts extends LongCallOpts {
-  /** 1 to 8. */
+  /** Of a code, 1 to 8. */
   bits: number;
   /** Columns per block. Default 128. */
   blockSize?: number;
@@ -64,11 +64,11 @@ export async function obsQuantize(s: Scope, w: Handle, u: Handle, opts: ObsQuant
     await opts.beforeBlock?.(from, to);
     for (let start = from; start < to; ) {
       const end = Math.min(runEnd(start, groupOf), to);
-      const { scales, zeroPoints } = await opts.grid(groupOf[start]!, start);
+      const grid = await opts.grid(groupOf[start]!, start);
       const c = s.view(codes, all, [start, end]);
       const e = s.view(errors, all, [start - from, end - from]);
-      s.obsSweep(w, u, { start, end, blockEnd: to, grid: { scales, zeroPoints, bits }, codes: c, errors: e });
-      for (const h of [c, e, scales, zeroPoints]) s.free(h);
+      s.obsSweep(w, u, { start, end, blockEnd: to, grid: { ...grid, bits }, codes: c, errors: e });
+      for (const h of [c, e, ...Object.values(grid)]) s.free(h);
       start = end;
     }
     const done = s.view(errors, all, [0, to - from]);

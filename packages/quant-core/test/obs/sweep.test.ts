@@ -1,5 +1,5 @@
 import { jsBackend } from '@lmq/kernels-js';
-import { type ColumnGrid, obsQuantize } from '@lmq/quant-core';
+import { obsQuantize } from '@lmq/quant-core';
 import { createRng, matrix, type Scope } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 
@@ -36,7 +36,7 @@ function inputs(): { w: Float32Array; u: Float32Array } {
   return { w, u };
 }
 
-const gridOf = (s: Scope, scale: number): ColumnGrid => ({
+const gridOf = (s: Scope, scale: number) => ({
   scales: s.upload(matrix(new Float32Array(ROWS).fill(scale), ROWS, 1)),
   zeroPoints: s.upload(matrix(new Float32Array(ROWS).fill(8), ROWS, 1)),
 });
@@ -86,6 +86,19 @@ describe('obsQuantize', () => {
     expect(await blocksOf(threes, 4, false)).toEqual([4, 8, 10]);
     expect(await blocksOf(threes, 2)).toEqual([2, 3, 5, 6, 8, 10]); // wider than a block: cut after its beginning
     expect(await blocksOf(threes, 6)).toEqual([6, 10]);
+  });
+
+  it('sweeps to tables', async () => {
+    const { w, u } = inputs();
+    const s = jsBackend().scope();
+    const weights = s.upload(matrix(w, ROWS, COLS));
+    const levels = (g: number) => Float32Array.from({ length: ROWS * 16 }, (_, i) => ((i % 16) - 8) * scale(g));
+    const grid = (g: number) => ({ tables: s.upload(matrix(levels(g), ROWS, 16)) });
+    const { codes, loss } = await obsQuantize(s, weights, s.upload(matrix(u, COLS, COLS)), { bits: 4, blockSize: 4, groupOf, grid });
+    const want = plain(Float64Array.from(w), u, (g) => Math.fround(scale(g)), groupOf);
+    expect([...(await s.readCodes(codes)).data]).toEqual(want.codes);
+    expect(Math.abs(loss / want.loss - 1)).toBeLessThan(1e-5);
+    s.dispose();
   });
 
   it('frees what it takes', async () => {
