@@ -2,6 +2,7 @@ import { encodeBlocks } from '@lmq/formats';
 import { type Backend, type CompressedTensor, createRng, type Handle, matrix, ndarray, type Rng, type Scope } from '@lmq/tensor';
 import { afterAll, describe, expect, it } from 'vitest';
 import { wasmBackend } from '../src/index.js';
+import { type DYING, untilLost } from './dying.js';
 import { affine, random } from './layouts.js';
 
 // The same bytes for any number of threads, for every op that shares its work out, at sizes that make several calls of it.
@@ -163,6 +164,16 @@ it('a worker that cannot start is said, and none is left behind', async () => {
   };
   await expect(wasmBackend({ threads: 3, worker: broken })).rejects.toThrow(/could not start.*refused/s);
   expect(ended).toBe(2);
+});
+
+it.each<[keyof typeof DYING, RegExp]>([
+  ['in a call', /did not finish its call/],
+  ['between calls', /exit code 7/],
+  ['of an error', /no more/],
+])('a worker that dies %s is said, at once and from then on', async (how, why) => {
+  const errors = await untilLost(how);
+  expect(errors).toEqual([expect.stringMatching(why), expect.stringMatching(why)]);
+  for (const e of errors) expect(e).toMatch(/^backend\/lost: wasm: a worker thread died/);
 });
 
 it.each([0, 1.5, 257, Number.NaN])('threads: %d is refused', async (threads) => {

@@ -17,7 +17,7 @@ export interface Assignment {
   slots: SharedArrayBuffer;
   calls: number;
   slotLength: number;
-  /** Looks at the end of the published calls before sleeping. */
+  /** Milliseconds of looking at the end of the published calls before sleeping. */
   spin: number;
 }
 
@@ -41,15 +41,17 @@ export function serve(): void {
       const next = Atomics.load(state, 0);
       const end = Atomics.load(state, 1);
       if (next === end) {
-        let looks = 0;
-        while (looks < spin && Atomics.load(state, 1) === end) looks++;
-        if (looks === spin) Atomics.wait(state, 1, end);
+        const until = performance.now() + spin;
+        while (Atomics.load(state, 1) === end && performance.now() < until);
+        Atomics.wait(state, 1, end); // returns at once if there is something
         continue;
       }
       if (Atomics.compareExchange(state, 0, next, (next + 1) | 0) !== next) continue; // another thread has it
       const at = (next & (calls - 1)) * slotLength;
+      const args: number[] = [];
+      for (let i = 0; i < slots[at + 1]!; i++) args.push(slots[at + 2 + i]!);
       try {
-        run[slots[at]!]!(...slots.subarray(at + 2, at + 2 + slots[at + 1]!));
+        run[slots[at]!]!(...args);
       } catch {
         Atomics.store(state, 3, 1);
       }
