@@ -3,6 +3,7 @@
  * @module
  */
 import { nmadd } from './fma';
+import { own, workBytes } from './work';
 
 /** Factors the lower triangle of a small matrix in place. Returns 0 when a pivot is not positive and finite. */
 export function choleskySmall(a: usize, stride: usize, n: i32): i32 {
@@ -30,9 +31,11 @@ export function choleskySmall(a: usize, stride: usize, n: i32): i32 {
 /**
  * B ← B L^-T for a small lower triangular L [n, n] and B [rows, n]: forward substitution for 16 rows of B at once, one row per lane.
  * f32 accumulators.
- * @param scratch 64 n bytes: 16 rows of B, transposed; then 4 n bytes: reciprocals of the diagonal
+ * @param n at most 64
+ * @param work 64 n bytes of the thread's part: 16 rows of B, transposed; then 4 n bytes: reciprocals of the diagonal
  */
-export function solveSmall(l: usize, lStride: usize, n: i32, b: usize, bStride: usize, rows: i32, scratch: usize): void {
+export function solveSmall(l: usize, lStride: usize, n: i32, b: usize, bStride: usize, rows: i32, work: usize): void {
+  const scratch = own(work, workBytes());
   const inverse = scratch + ((<usize>n) << 6);
   for (let j: usize = 0; j < <usize>n; j++) store<f32>(inverse + (j << 2), <f32>(1.0 / <f64>load<f32>(l + j * lStride + (j << 2))));
   for (let r = 0; r < rows; r += 16) {

@@ -7,11 +7,7 @@ import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core
 import { product } from './gemm.js';
 import type { WasmExports } from './module.js';
 
-const SMALL = 64;
-/** What a call of solveSmall needs. */
-const SCRATCH_BYTES = (16 * SMALL + SMALL) * 4;
-/** Calls of it at the same time. */
-const scratchSlots = ({ count }: Core) => (count === 1 ? 1 : 4 * count);
+const SMALL = 64; // the most that solveSmall takes
 
 /** Where to cut n > SMALL in two: a multiple of SMALL, at least half. */
 function half(n: number): number {
@@ -25,50 +21,45 @@ export function cholesky(core: Core, out: WasmMat, a: WasmMat): boolean {
   const from = f32(a) / 4;
   const data = core.memory.f32();
   for (let r = 0; r < n; r++) data.copyWithin(to + r * out.stride, from + r * a.stride, from + r * a.stride + r + 1);
-  const ok = withScratch(core, scratchSlots(core) * SCRATCH_BYTES, (scratch) => factor(core, to * 4, step(out), n, scratch));
-  const now = core.memory.f32(); // the scratch may have made the memory grow
+  const ok = factor(core, to * 4, step(out), n);
+  const now = core.memory.f32(); // products' work space may have made the memory grow
   for (let r = 0; r < n; r++) now.fill(0, to + r * out.stride + r + 1, to + r * out.stride + n); // left over from products
   return ok;
 }
 
-function factor(core: Core, a: number, stride: number, n: number, scratch: number): boolean {
+function factor(core: Core, a: number, stride: number, n: number): boolean {
   if (n <= SMALL) return core.wasm.choleskySmall(a, stride, n) !== 0;
   const n1 = half(n);
   const below = a + n1 * stride;
   const rest = below + n1 * 4;
-  if (!factor(core, a, stride, n1, scratch)) return false;
-  solveRight(core, a, n1, below, n - n1, stride, scratch);
+  if (!factor(core, a, stride, n1)) return false;
+  solveRight(core, a, n1, below, n - n1, stride);
   const left = { at: below, stride, transposed: false };
   product(core, n - n1, n - n1, n1, left, { ...left, transposed: true }, { at: rest, stride }, { alpha: -1, beta: 1, lowerC: true });
-  return factor(core, rest, stride, n - n1, scratch);
+  return factor(core, rest, stride, n - n1);
 }
 
 /** B [rows, n] ← B L⁻ᵀ, L [n, n] lower triangular; equal strides. */
-function solveRight(core: Core, l: number, n: number, b: number, rows: number, stride: number, scratch: number): void {
+function solveRight(core: Core, l: number, n: number, b: number, rows: number, stride: number): void {
   if (n <= SMALL) {
-    let calls = 0;
-    const solve = (kernels: WasmExports, r: number, count: number) => {
-      if (calls === scratchSlots(core)) {
-        core.join();
-        calls = 0;
-      }
-      kernels.solveSmall(l, stride, n, b + r * stride, stride, count, scratch + calls++ * SCRATCH_BYTES);
-    };
+    const solve = (kernels: WasmExports, r: number, count: number) =>
+      kernels.solveSmall(l, stride, n, b + r * stride, stride, count, core.work);
     inParts(core, rows, (n * n) / 4, solve, 16);
     return;
   }
   const n1 = half(n);
-  solveRight(core, l, n1, b, rows, stride, scratch);
+  solveRight(core, l, n1, b, rows, stride);
   const l21 = { at: l + n1 * stride, stride, transposed: true };
   product(core, rows, n - n1, n1, { at: b, stride, transposed: false }, l21, { at: b + n1 * 4, stride }, { alpha: -1, beta: 1 });
-  solveRight(core, l + n1 * stride + n1 * 4, n - n1, b + n1 * 4, rows, stride, scratch);
+  solveRight(core, l + n1 * stride + n1 * 4, n - n1, b + n1 * 4, rows, stride);
 }
 
 /** Writes L⁻¹ into a zero-filled `out`: X21 = -X22 L21 X11. Reads the lower triangle of `l`. */
 export function triangularInverse(core: Core, out: WasmMat, l: WasmMat): void {
   const n = l.rows;
   const n1 = n > SMALL ? half(n) : 0;
-  withScratch(core, (n - n1) * n1 * 4, (scratch) => invert(core, f32(out), step(out), f32(l), step(l), n, scratch));
+  // for the outermost product, or for the halves of n1 where n - n1 is little: n = 129
+  withScratch(core, Math.max(n - n1, n1 / 4) * n1 * 4, (scratch) => invert(core, f32(out), step(out), f32(l), step(l), n, scratch));
 }
 
 function invert(core: Core, out: number, outStride: number, l: number, lStride: number, n: number, scratch: number): void {

@@ -7,6 +7,8 @@
 
 /** What a worker is sent, once. */
 export interface Assignment {
+  /** Which thread this is; the caller is 0. */
+  thread: number;
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
   /** Names of exports, by index. */
@@ -25,13 +27,14 @@ export interface Assignment {
 export function serve(): void {
   const port = (globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort ?? globalThis) as unknown as MessagePort;
   port.onmessage = ({ data }: MessageEvent<Assignment>) => {
-    const { module, memory, names, calls, slotLength, spin } = data;
+    const { thread, module, memory, names, calls, slotLength, spin } = data;
     const state = new Int32Array(data.state);
     const slots = new Float64Array(data.slots);
     let run: ((...args: number[]) => void)[];
     try {
       const { exports } = new WebAssembly.Instance(module, { env: { memory, abort() {} } });
       run = names.map((name) => exports[name] as (...args: number[]) => void);
+      (exports.setThread as (n: number) => void)(thread);
     } catch (e) {
       port.postMessage({ error: String(e) });
       return;

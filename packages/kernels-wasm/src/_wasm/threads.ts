@@ -62,7 +62,7 @@ export async function startThreads(
   look = LOOK,
 ): Promise<Threads> {
   const names = Object.keys(wasm).filter((name) => typeof wasm[name as keyof WasmExports] === 'function');
-  const assignment: Assignment = {
+  const assignment: Omit<Assignment, 'thread'> = {
     module,
     memory,
     names,
@@ -85,7 +85,7 @@ export async function startThreads(
     dispose();
   };
   try {
-    await Promise.all(Array.from({ length: count - 1 }, () => start(makeWorker, assignment, workers, lose)));
+    await Promise.all(Array.from({ length: count - 1 }, (_, i) => start(makeWorker, { ...assignment, thread: i + 1 }, workers, lose)));
   } catch (cause) {
     dispose();
     throw new LmqError('backend/unsupported', 'a worker thread could not start', {
