@@ -92,9 +92,12 @@ const CALL_ELEMENTS = 2 ** 20;
 /** And at least, where there are threads to share with: some ten microseconds, a few times what sharing costs. */
 const SHARED_ELEMENTS = 2 ** 15;
 
-/** Elements of a call, for work of so many in all. Several calls a thread, because threads are not equally fast on a busy machine. */
+/**
+ * Elements of a call, for work of so many in all. Many calls a thread: threads are not equally fast on a busy machine, and half a call is what
+ * they wait for each other on a quiet one.
+ */
 function callElements({ count }: Core, all: number): number {
-  return count === 1 ? CALL_ELEMENTS : Math.min(CALL_ELEMENTS, Math.max(SHARED_ELEMENTS, all / (4 * count)));
+  return count === 1 ? CALL_ELEMENTS : Math.min(CALL_ELEMENTS / 2, Math.max(SHARED_ELEMENTS, all / (8 * count)));
 }
 
 /**

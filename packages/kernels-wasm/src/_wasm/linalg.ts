@@ -14,16 +14,19 @@ function half(n: number): number {
   return SMALL * Math.ceil(n / (2 * SMALL));
 }
 
-/** Writes lower L with A = L Lᵀ, zeros above. False when A is not positive definite; `out` is not to be used then. */
+/** Writes lower L with A = L Lᵀ into a zero-filled `out`. False when A is not positive definite; `out` is not to be used then. */
 export function cholesky(core: Core, out: WasmMat, a: WasmMat): boolean {
   const n = a.rows;
-  const to = f32(out) / 4;
-  const from = f32(a) / 4;
+  const [to, from] = [f32(out), f32(a)];
+  for (let r = 0; r < n; r += SMALL) {
+    const count = Math.min(SMALL, n - r);
+    core.queue.select(to + r * step(out), step(out), from + r * step(a), step(a), count, r + count, 0, 0);
+  }
+  core.join();
+  const ok = factor(core, to, step(out), n);
   const data = core.memory.f32();
-  for (let r = 0; r < n; r++) data.copyWithin(to + r * out.stride, from + r * a.stride, from + r * a.stride + r + 1);
-  const ok = factor(core, to * 4, step(out), n);
-  const now = core.memory.f32(); // products' work space may have made the memory grow
-  for (let r = 0; r < n; r++) now.fill(0, to + r * out.stride + r + 1, to + r * out.stride + n); // left over from products
+  // above the diagonal are the rest of a copied block and tiles of products that touch the lower triangle, nothing further right
+  for (let r = 0, at = to / 4 + 1; r < n; r++, at += out.stride + 1) data.fill(0, at, at + Math.min(SMALL, n - 1 - r));
   return ok;
 }
 
