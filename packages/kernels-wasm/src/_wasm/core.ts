@@ -32,7 +32,7 @@ export interface Core extends Omit<Threads, 'dispose'> {
   readonly codeTileRows: number;
 }
 
-export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, join }: Omit<Threads, 'dispose'>): Core {
+export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, chain, join }: Omit<Threads, 'dispose'>): Core {
   const take = (floats: number) => memory.allocate(4 * floats, false).address;
   const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows() };
   return {
@@ -40,6 +40,7 @@ export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue
     memory,
     count,
     queue,
+    chain,
     join,
     packedB: take(KC * NC),
     tile: take(NC * KC),

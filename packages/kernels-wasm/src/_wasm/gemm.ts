@@ -118,7 +118,7 @@ function partOf({ count }: Core, nc: number, blocks: number): number {
 }
 
 /** No tile lies above column = row + ALL. */
-const ALL = 2 ** 30;
+export const ALL = 2 ** 30;
 
 /** Equal blocks of k, at most KC long, a multiple of 8 (so that 4-bit codes start on bytes). */
 export function blockDepth(k: number): number {

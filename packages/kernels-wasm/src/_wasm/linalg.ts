@@ -3,9 +3,8 @@
  * blocks. Base cases of 64 with f64 sums; between blocks, f32 accumulators. n³ / 3 operations each.
  * @module
  */
-import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core.js';
-import { product } from './gemm.js';
-import type { WasmExports } from './module.js';
+import { type Core, f32, KC, step, type WasmMat, withScratch } from './core.js';
+import { ALL, blockDepth, panelOffset, product } from './gemm.js';
 
 const SMALL = 64; // the most that solveSmall takes
 
@@ -42,12 +41,10 @@ function factor(core: Core, a: number, stride: number, n: number): boolean {
   return factor(core, rest, stride, n - n1);
 }
 
-/** B [rows, n] ← B L⁻ᵀ, L [n, n] lower triangular; equal strides. */
+/** B [rows, n] ← B L⁻ᵀ, L [n, n] lower triangular; equal strides. n is a multiple of SMALL, or less. */
 function solveRight(core: Core, l: number, n: number, b: number, rows: number, stride: number): void {
-  if (n <= SMALL) {
-    const solve = (kernels: WasmExports, r: number, count: number) =>
-      kernels.solveSmall(l, stride, n, b + r * stride, stride, count, core.work);
-    inParts(core, rows, (n * n) / 4, solve, 16);
+  if (n <= CHAINED) {
+    solveRows(core, l, n, b, rows, stride);
     return;
   }
   const n1 = half(n);
@@ -55,6 +52,58 @@ function solveRight(core: Core, l: number, n: number, b: number, rows: number, s
   const l21 = { at: l + n1 * stride, stride, transposed: true };
   product(core, rows, n - n1, n1, { at: b, stride, transposed: false }, l21, { at: b + n1 * 4, stride }, { alpha: -1, beta: 1 });
   solveRight(core, l + n1 * stride + n1 * 4, n - n1, b + n1 * 4, rows, stride);
+}
+
+/** Widest L whose blocks are packed beforehand: 2 MB. */
+const CHAINED = 1024;
+
+/**
+ * The same, a few rows of B at a time from the first column to the last: they stay in one core's cache, where threads would otherwise take turns
+ * with them n / SMALL times. Bits as above: each element sees the same products in the same order. Cholesky of 2048, Xeon, Node 24, best: one
+ * thread 92.7 → 89.3 ms, eight 28.4 → 25.5, half the phases.
+ */
+function solveRows(core: Core, l: number, n: number, b: number, rows: number, stride: number): void {
+  const { queue, tileRows, work } = core;
+  const whole = tileRows % 2 ? 16 * tileRows : 8 * tileRows; // 80 or 48: whole tiles, and solveSmall's 16 rows
+  const each = core.count === 1 ? whole : Math.min(whole, 16 * Math.ceil(rows / (32 * core.count)));
+  const panelBytes = n * n * 2;
+  const packedBytes = Math.ceil(each / tileRows) * tileRows * Math.min(KC, half(n)) * 4;
+  withScratch(core, panelBytes + Math.ceil(rows / each) * packedBytes, (panels) => {
+    /** Packs the blocks of L [m, m] at `at` that lie below its diagonal blocks, as `solve` meets them. Returns the address behind them. */
+    const pack = (at: number, m: number, to: number): number => {
+      if (m <= SMALL) return to;
+      const n1 = half(m);
+      const n2 = m - n1;
+      const l21 = at + n1 * stride;
+      const next = pack(at, n1, to);
+      for (let p = 0, kc = blockDepth(n1); p < n1; p += kc)
+        queue.packRows(l21 + p * 4, stride, n2, Math.min(kc, n1 - p), next + panelOffset(n2, 0, p, 0), 8);
+      return pack(l21 + n1 * 4, n2, next + n1 * n2 * 4);
+    };
+    pack(l, n, panels);
+    core.join();
+    /** Solves `count` rows at `row` with L [m, m] at `at`, whose packed blocks begin at `l21`. Returns the address behind these. */
+    const solve = (at: number, m: number, row: number, count: number, packed: number, l21: number): number => {
+      if (m <= SMALL) {
+        queue.solveSmall(at, stride, m, row, stride, count, work);
+        return l21;
+      }
+      const n1 = half(m);
+      const n2 = m - n1;
+      const right = row + n1 * 4;
+      const next = solve(at, n1, row, count, packed, l21);
+      for (let p = 0, depth = blockDepth(n1); p < n1; p += depth) {
+        const kc = Math.min(depth, n1 - p);
+        queue.packRows(row + p * 4, stride, count, kc, packed, tileRows);
+        queue.gemmBlock(count, n2, kc, packed, next + panelOffset(n2, 0, p, kc), right, stride, -1, 1, work, ALL);
+      }
+      return solve(at + n1 * stride + n1 * 4, n2, right, count, packed, next + n1 * n2 * 4);
+    };
+    for (let r = 0, packed = panels + panelBytes; r < rows; r += each, packed += packedBytes) {
+      core.chain(() => solve(l, n, b + r * stride, Math.min(each, rows - r), packed, panels));
+    }
+    core.join();
+  });
 }
 
 /** Writes L⁻¹ into a zero-filled `out`: X21 = -X22 L21 X11. Reads the lower triangle of `l`. */

@@ -15,7 +15,7 @@ export interface Assignment {
   names: string[];
   /** Int32: next call to claim, end of the published calls, calls done, whether one failed. The counts only grow (modulo 2^32). */
   state: SharedArrayBuffer;
-  /** Float64, a ring of `calls` slots: index of the export, number of arguments, arguments. */
+  /** Float64, a ring of `calls` slots: calls in the chain that begins here, index of the export, number of arguments, arguments. */
   slots: SharedArrayBuffer;
   calls: number;
   slotLength: number;
@@ -49,16 +49,19 @@ export function serve(): void {
         Atomics.wait(state, 1, end); // returns at once if there is something
         continue;
       }
-      if (Atomics.compareExchange(state, 0, next, (next + 1) | 0) !== next) continue; // another thread has it
-      const at = (next & (calls - 1)) * slotLength;
-      const args: number[] = [];
-      for (let i = 0; i < slots[at + 1]!; i++) args.push(slots[at + 2 + i]!);
+      const chain = slots[(next & (calls - 1)) * slotLength]!;
+      if (Atomics.compareExchange(state, 0, next, (next + chain) | 0) !== next) continue; // another thread has it
       try {
-        run[slots[at]!]!(...args);
+        for (let i = 0; i < chain; i++) {
+          const at = ((next + i) & (calls - 1)) * slotLength;
+          const args: number[] = [];
+          for (let j = 0; j < slots[at + 2]!; j++) args.push(slots[at + 3 + j]!);
+          run[slots[at + 1]!]!(...args);
+        }
       } catch {
         Atomics.store(state, 3, 1);
       }
-      if (((Atomics.add(state, 2, 1) + 1) | 0) === Atomics.load(state, 1)) Atomics.notify(state, 2);
+      if (((Atomics.add(state, 2, chain) + chain) | 0) === Atomics.load(state, 1)) Atomics.notify(state, 2);
     }
   };
 }
