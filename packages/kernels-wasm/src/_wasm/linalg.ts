@@ -59,13 +59,14 @@ const CHAINED = 1024;
 
 /**
  * The same, a few rows of B at a time from the first column to the last: they stay in one core's cache, where threads would otherwise take turns
- * with them n / SMALL times. Bits as above: each element sees the same products in the same order. Cholesky of 2048, Xeon, Node 24, best: one
- * thread 92.7 → 89.3 ms, eight 28.4 → 25.5, half the phases.
+ * with them n / SMALL times. Bits as above: each element sees the same products in the same order. Cholesky of 2048, Xeon, Node 24: half the
+ * phases, eight threads 28.4 → 25.5 ms; two threads and one as before.
  */
 function solveRows(core: Core, l: number, n: number, b: number, rows: number, stride: number): void {
   const { queue, tileRows, work } = core;
-  const whole = tileRows % 2 ? 16 * tileRows : 8 * tileRows; // 80 or 48: whole tiles, and solveSmall's 16 rows
-  const each = core.count === 1 ? whole : Math.min(whole, 16 * Math.ceil(rows / (32 * core.count)));
+  // whole tiles, and solveSmall's 16 rows; where few rows would leave threads without, less than that
+  const whole = tileRows % 2 ? 16 * tileRows : 8 * tileRows;
+  const each = core.count === 1 ? 240 : Math.min(whole, 16 * Math.ceil(rows / (32 * core.count)));
   const panelBytes = n * n * 2;
   const packedBytes = Math.ceil(each / tileRows) * tileRows * Math.min(KC, half(n)) * 4;
   withScratch(core, panelBytes + Math.ceil(rows / each) * packedBytes, (panels) => {
