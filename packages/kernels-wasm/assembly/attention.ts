@@ -8,10 +8,11 @@ import { gemmBlock, ROWS } from './gemm';
 import { total } from './gemv';
 import { packColumns, packRows } from './pack';
 import { softmaxRow } from './softmax';
+import { own } from './work';
 
 /**
  * out = softmax(scale q kᵀ) v over `keys` keys of one head.
- * @param scores keys f32 of scratch
+ * @param scratch `scratchBytes` for each thread: `keys` scores, f32
  */
 export function attentionRow(
   out: usize,
@@ -23,8 +24,10 @@ export function attentionRow(
   keys: i32,
   dim: i32,
   scale: f32,
-  scores: usize,
+  scratch: usize,
+  scratchBytes: usize,
 ): void {
+  const scores = own(scratch, scratchBytes);
   dots(scores, q, k, kStride, keys, dim);
   softmaxRow(scores, scores, keys, scale);
   weighted(out, scores, v, vStride, keys, dim);
@@ -165,16 +168,16 @@ function whole(n: i32, size: i32): usize {
   return <usize>((n + size - 1) / size) * <usize>size;
 }
 
-/** Bytes of scratch memory that attentionTile needs: scores, packed queries or probabilities, packed keys or values, an edge of gemmBlock. */
+/** Bytes of scratch memory that attentionTile needs: scores, packed queries or probabilities, packed keys or values. */
 export function attentionScratch(rows: i32, keys: i32, dim: i32): usize {
   const block = min(keys, KEYS);
-  return (((<usize>rows * <usize>keys + whole(rows, ROWS) * <usize>max(dim, block) + max(whole(block, 8) * <usize>dim, <usize>block * whole(dim, 8))) << 2) + 255) & ~63;
+  return (((<usize>rows * <usize>keys + whole(rows, ROWS) * <usize>max(dim, block) + max(whole(block, 8) * <usize>dim, <usize>block * whole(dim, 8))) << 2) + 63) & ~63;
 }
 
 /**
  * out [rows, dim] = softmax(scale q kᵀ) v.
  * @param seen keys that the first query sees, but for the window; each next one sees one more
- * @param scratch as many bytes as attentionScratch says
+ * @param allScratch `scratchBytes` for each thread: at least as many as attentionScratch says
  */
 export function attentionTile(
   out: usize,
@@ -191,23 +194,25 @@ export function attentionTile(
   scale: f32,
   seen: i32,
   window: i32,
-  scratch: usize,
+  allScratch: usize,
+  scratchBytes: usize,
+  work: usize,
 ): void {
+  const scratch = own(allScratch, scratchBytes);
   const stride = (<usize>keys) << 2;
   const packedA = scratch + <usize>rows * stride;
   const packedB = packedA + ((whole(rows, ROWS) * <usize>max(dim, min(keys, KEYS))) << 2);
-  const edge = scratch + attentionScratch(rows, keys, dim) - 192;
   packRows(q, qStride, rows, dim, packedA, ROWS);
   for (let c = 0; c < keys; c += KEYS) {
     const n = min(KEYS, keys - c);
     packRows(k + <usize>c * kStride, kStride, n, dim, packedB, 8);
-    gemmBlock(rows, n, dim, packedA, packedB, scratch + ((<usize>c) << 2), stride, scale, 0, edge, ALL);
+    gemmBlock(rows, n, dim, packedA, packedB, scratch + ((<usize>c) << 2), stride, scale, 0, work, ALL);
   }
   causalSoftmax(scratch, stride, rows, keys, seen, window);
   for (let c = 0; c < keys; c += KEYS) {
     const n = min(KEYS, keys - c);
     packRows(scratch + ((<usize>c) << 2), stride, rows, n, packedA, ROWS);
     packColumns(v + <usize>c * vStride, vStride, dim, n, packedB, 8);
-    gemmBlock(rows, dim, n, packedA, packedB, out, outStride, 1, c == 0 ? 0 : 1, edge, ALL);
+    gemmBlock(rows, dim, n, packedA, packedB, out, outStride, 1, c == 0 ? 0 : 1, work, ALL);
   }
 }

@@ -3,8 +3,12 @@
  * @module
  */
 import { nmadd } from './fma';
+import { own, workBytes } from './work';
 
-/** Factors the lower triangle of a small matrix in place. Returns 0 when a pivot is not positive and finite. */
+/**
+ * Factors the lower triangle of a small matrix in place. Returns 0 when a pivot is not positive and finite. Four rows at a time: each sum waits for
+ * its last addition, and this is the part of Cholesky that no other thread can share.
+ */
 export function choleskySmall(a: usize, stride: usize, n: i32): i32 {
   for (let j = 0; j < n; j++) {
     const rj = a + <usize>j * stride;
@@ -17,11 +21,35 @@ export function choleskySmall(a: usize, stride: usize, n: i32): i32 {
     if (!(pivot > 0 && pivot < Infinity)) return 0; // sqrt of a negative number is NaN
     store<f32>(rj + ((<usize>j) << 2), pivot);
     const inverse = 1.0 / <f64>pivot;
-    for (let i = j + 1; i < n; i++) {
-      const ri = a + <usize>i * stride;
-      let s = <f64>load<f32>(ri + ((<usize>j) << 2));
-      for (let k: usize = 0; k < (<usize>j) << 2; k += 4) s -= <f64>load<f32>(ri + k) * <f64>load<f32>(rj + k);
-      store<f32>(ri + ((<usize>j) << 2), <f32>(s * inverse));
+    const at = (<usize>j) << 2;
+    let i = j + 1;
+    let r0 = rj + stride;
+    for (; i + 4 <= n; i += 4) {
+      const r1 = r0 + stride;
+      const r2 = r1 + stride;
+      const r3 = r2 + stride;
+      let s0 = <f64>load<f32>(r0 + at);
+      let s1 = <f64>load<f32>(r1 + at);
+      let s2 = <f64>load<f32>(r2 + at);
+      let s3 = <f64>load<f32>(r3 + at);
+      for (let k: usize = 0; k < at; k += 4) {
+        const v = <f64>load<f32>(rj + k);
+        s0 -= <f64>load<f32>(r0 + k) * v;
+        s1 -= <f64>load<f32>(r1 + k) * v;
+        s2 -= <f64>load<f32>(r2 + k) * v;
+        s3 -= <f64>load<f32>(r3 + k) * v;
+      }
+      store<f32>(r0 + at, <f32>(s0 * inverse));
+      store<f32>(r1 + at, <f32>(s1 * inverse));
+      store<f32>(r2 + at, <f32>(s2 * inverse));
+      store<f32>(r3 + at, <f32>(s3 * inverse));
+      r0 = r3 + stride;
+    }
+    for (; i < n; i++) {
+      let s = <f64>load<f32>(r0 + at);
+      for (let k: usize = 0; k < at; k += 4) s -= <f64>load<f32>(r0 + k) * <f64>load<f32>(rj + k);
+      store<f32>(r0 + at, <f32>(s * inverse));
+      r0 += stride;
     }
   }
   return 1;
@@ -30,9 +58,11 @@ export function choleskySmall(a: usize, stride: usize, n: i32): i32 {
 /**
  * B ← B L^-T for a small lower triangular L [n, n] and B [rows, n]: forward substitution for 16 rows of B at once, one row per lane.
  * f32 accumulators.
- * @param scratch 64 n bytes: 16 rows of B, transposed; then 4 n bytes: reciprocals of the diagonal
+ * @param n at most 64
+ * @param work 64 n bytes of the thread's part: 16 rows of B, transposed; then 4 n bytes: reciprocals of the diagonal
  */
-export function solveSmall(l: usize, lStride: usize, n: i32, b: usize, bStride: usize, rows: i32, scratch: usize): void {
+export function solveSmall(l: usize, lStride: usize, n: i32, b: usize, bStride: usize, rows: i32, work: usize): void {
+  const scratch = own(work, workBytes());
   const inverse = scratch + ((<usize>n) << 6);
   for (let j: usize = 0; j < <usize>n; j++) store<f32>(inverse + (j << 2), <f32>(1.0 / <f64>load<f32>(l + j * lStride + (j << 2))));
   for (let r = 0; r < rows; r += 16) {

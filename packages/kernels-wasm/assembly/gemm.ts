@@ -9,6 +9,7 @@
  * @module
  */
 import { madd } from './fma';
+import { own, workBytes } from './work';
 
 /** Rows of a tile. */
 export const ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
@@ -111,7 +112,7 @@ function merge(from: usize, height: i32, width: i32, c: usize, stride: usize, al
 
 /**
  * Multiplies an [m, k] block of packed A with a [k, n] block of packed B into C.
- * @param edge 192 bytes: where tiles are computed that do not go into C as they are
+ * @param work where tiles are computed that do not go into C as they are
  * @param below tiles wholly above the line `column = row + below` are skipped (symmetric results); a large number skips none
  */
 export function gemmBlock(
@@ -124,9 +125,10 @@ export function gemmBlock(
   stride: usize,
   alpha: f32,
   beta: f32,
-  edge: usize,
+  work: usize,
   below: i32,
 ): void {
+  const edge = own(work, workBytes());
   const aPanel = <usize>k * (ROWS << 2);
   const bPanel = (<usize>k) << 5;
   for (let j = 0; j < n; j += 8) {

@@ -11,6 +11,7 @@
  * @module
  */
 import { madd } from './fma';
+import { own, workBytes } from './work';
 
 /** Rows of a tile. */
 export const CODE_ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 5 : 4;
@@ -90,7 +91,7 @@ function tile(k: i32, chunk: i32, a: usize, aScales: usize, b: usize, bScales: u
  * C += A B for [m, k] of packed A and [k, n] of packed B; k is a multiple of 32.
  * @param a first panel of A at this k; panels are `aPanel` bytes apart, their scales `aScalesPanel`
  * @param bScalesPanel bytes from panel to panel of B's scales
- * @param edge 160 bytes: tiles that stick out of C are computed there
+ * @param work where tiles that stick out of C are computed
  */
 export function gemmCodes(
   m: i32,
@@ -106,8 +107,9 @@ export function gemmCodes(
   bScalesPanel: usize,
   c: usize,
   stride: usize,
-  edge: usize,
+  work: usize,
 ): void {
+  const edge = own(work, workBytes());
   for (let j = 0; j < n; j += 8) {
     const width = min(8, n - j);
     let pa = a;

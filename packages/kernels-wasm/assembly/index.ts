@@ -1,6 +1,6 @@
 /**
  * Everything the JavaScript side may call. Convention of every kernel: pointers and strides are in bytes, counts in elements; the
- * caller has checked that what they span is allocated. No kernel allocates, keeps state or calls out.
+ * caller has checked that what they span is allocated. No kernel allocates, keeps state (but which thread runs it: work.ts) or calls out.
  * @module
  */
 import { ROWS } from './gemm';
@@ -33,6 +33,7 @@ export { scatterAdd } from './scatterAdd';
 export { select } from './select';
 export { softmax } from './softmax';
 export { triangularInverseSmall } from './triangularInverse';
+export { setThread, workBytes } from './work';
 
 /** Rows of gemmBlock's tiles: A is packed in panels of so many. */
 export function tileRows(): i32 {

@@ -29,6 +29,10 @@ export const own = () => new Worker(new URL('./thread.mjs', import.meta.url), { 
 `;
 const FILES: Record<string, string> = {
   'work.mjs': WORK,
+  'dying.mjs': `
+import { untilLost } from ${JSON.stringify(fileURLToPath(new URL('dying.ts', import.meta.url)))};
+await fetch('/result', { method: 'POST', body: JSON.stringify({ isolated: crossOriginIsolated, lost: await untilLost('in a call') }) });
+`,
   'thread.mjs': "import '@lmq/kernels-wasm/worker';",
   'worker.mjs':
     "import { work, own } from './work.mjs'; onmessage = async () => postMessage([await work({ threads: 3 }), await work({ threads: 2, worker: own })]);",
@@ -67,7 +71,7 @@ async function bundle(): Promise<Map<string, string>> {
     },
   };
   const { outputFiles } = await build({
-    entryPoints: ['page.mjs', 'worker.mjs', 'thread.mjs'],
+    entryPoints: ['page.mjs', 'worker.mjs', 'thread.mjs', 'dying.mjs'],
     plugins: [virtual],
     conditions: ['lmq-src'],
     bundle: true,
@@ -82,7 +86,15 @@ async function bundle(): Promise<Map<string, string>> {
   return new Map(outputFiles.map((f: { path: string; text: string }) => [f.path.slice(here.length - 1), f.text]));
 }
 
-async function resultsOf(isolated: boolean, blobs: boolean): Promise<{ isolated: boolean; page?: Run[]; worker?: Run[]; error?: string }> {
+interface Results {
+  isolated: boolean;
+  page?: Run[];
+  worker?: Run[];
+  error?: string;
+  lost?: string[];
+}
+
+async function resultsOf(isolated: boolean, blobs: boolean, page = 'page.mjs'): Promise<Results> {
   const files = await bundle();
   const headers = {
     'Content-Security-Policy': `default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'${blobs ? ' blob:' : ''}`,
@@ -99,7 +111,7 @@ async function resultsOf(isolated: boolean, blobs: boolean): Promise<{ isolated:
     const type = script === undefined ? 'text/html' : 'text/javascript';
     response
       .writeHead(200, { ...headers, 'Content-Type': type })
-      .end(script ?? '<!doctype html><script type="module" src="/page.mjs"></script>');
+      .end(script ?? `<!doctype html><script type="module" src="/${page}"></script>`);
   });
   await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
   try {
@@ -144,6 +156,10 @@ describe.skipIf(!chromium)(`threads in a browser${skipped}`, async () => {
         [1, digest],
       ],
     });
+  });
+  it('a worker that dies in the middle of a call is said on the main thread, which may not wait', async () => {
+    const lost = expect.stringMatching(/^backend\/lost: .*did not finish its call/);
+    expect(await resultsOf(true, true, 'dying.mjs')).toEqual({ isolated: true, lost: [lost, lost] });
   });
   it('a policy without blob: is said, not passed over', async () => {
     const { error } = await resultsOf(true, false);

@@ -2,6 +2,7 @@ import { encodeBlocks } from '@lmq/formats';
 import { type Backend, type CompressedTensor, createRng, type Handle, matrix, ndarray, type Rng, type Scope } from '@lmq/tensor';
 import { afterAll, describe, expect, it } from 'vitest';
 import { wasmBackend } from '../src/index.js';
+import { type DYING, untilLost } from './dying.js';
 import { affine, random } from './layouts.js';
 
 // The same bytes for any number of threads, for every op that shares its work out, at sizes that make several calls of it.
@@ -139,6 +140,42 @@ it('thousands of small ops in a row: the ring of calls goes round', async () => 
   four.dispose();
 });
 
+it('a Cholesky factor whose chains of calls go round the ring, of one and of three threads', async () => {
+  const n = 2200;
+  const run = async (threads: number) => {
+    const backend = await wasmBackend({ threads });
+    const s = backend.scope();
+    const a = s.alloc(n, n);
+    const eye = new Float32Array(n * n);
+    for (let i = 0; i < n; i++) eye[i * (n + 1)] = 100;
+    s.addTo(a, s.upload(matrix(eye, n, n)));
+    s.syrk(a, upload(s, createRng(2), 40, n));
+    const { factor, ok } = s.cholesky(a);
+    const [A, L] = [(await s.read(a)).data, (await s.read(factor)).data];
+    s.dispose();
+    backend.dispose();
+    return { ok, A, L };
+  };
+  const [one, three] = [await run(1), await run(3)];
+  expect([one.ok, three.ok]).toEqual([true, true]);
+  expect(Buffer.from(three.L.buffer).equals(Buffer.from(one.L.buffer))).toBe(true);
+  const rng = createRng(3);
+  for (let sample = 0; sample < 2000; sample++) {
+    const i = rng.below(n);
+    const j = rng.below(i + 1);
+    let [sum, size] = [0, 0];
+    for (let k = 0; k <= j; k++) {
+      const term = one.L[i * n + k]! * one.L[j * n + k]!;
+      sum += term;
+      size += Math.abs(term);
+    }
+    // at most n additions in f32, as a random walk, and a factor of 4 to spare
+    const off = Math.abs(sum - one.A[i * n + j]!);
+    if (!(off <= 4 * Math.sqrt(n) * 2 ** -24 * size)) expect.fail(`L Lᵀ at ${i}, ${j}: ${sum} against ${one.A[i * n + j]}`);
+    if (i !== j && one.L[j * n + i] !== 0) expect.fail(`not lower triangular at ${j}, ${i}`);
+  }
+});
+
 it('works on after dispose, on the calling thread', async () => {
   const backend = await wasmBackend({ threads: 2 });
   backend.dispose();
@@ -167,6 +204,16 @@ it('a worker that cannot start is said, and none is left behind', async () => {
   };
   await expect(wasmBackend({ threads: 3, worker: broken })).rejects.toThrow(/could not start.*refused/s);
   expect(ended).toBe(2);
+});
+
+it.each<[keyof typeof DYING, RegExp]>([
+  ['in a call', /did not finish its call/],
+  ['between calls', /exit code 7/],
+  ['of an error', /no more/],
+])('a worker that dies %s is said, at once and from then on', async (how, why) => {
+  const errors = await untilLost(how);
+  expect(errors).toEqual([expect.stringMatching(why), expect.stringMatching(why)]);
+  for (const e of errors) expect(e).toMatch(/^backend\/lost: wasm: a worker thread died/);
 });
 
 it.each([0, 1.5, 257, Number.NaN])('threads: %d is refused', async (threads) => {

@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'handle/foreign' // a backend handle was given to another backend
   | 'backend/memory' // the backend cannot allocate
   | 'backend/unsupported' // the backend cannot run this here
+  | 'backend/lost' // a thread of the backend died; its contents are not to be used
   | 'file/missing' // a file does not exist
   | 'file/exists' // an output is already there
   | 'file/io' // the operating system refused

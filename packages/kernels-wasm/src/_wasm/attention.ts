@@ -16,27 +16,26 @@ export function attention(core: Core, out: WasmMat, q: WasmMat, k: WasmMat, v: W
   const window = Math.min(opts.window, k.rows); // fits 32 bits
   const [oAt, qAt, kAt, vAt] = [f32(out), f32(q), f32(k), f32(v)];
   const [oStep, qStep, kStep, vStep] = [step(out), step(q), step(k), step(v)];
-  const { wasm, queue } = core;
+  const { wasm, queue, work } = core;
   const bytes = headDim * 4;
   const tile = q.rows < MANY ? 1 : Math.min(TILE, q.rows);
   const most = Math.min(k.rows, window + tile);
   const scratchBytes = tile === 1 ? Math.ceil(most / 16) * 64 : wasm.attentionScratch(tile, most, headDim);
-  const together = core.count === 1 ? 1 : Math.min(4 * core.count, heads * Math.ceil(q.rows / tile)); // calls that need scratch memory of their own
-  withScratch(core, together * scratchBytes, (scratch) => {
-    let calls = 0;
+  withScratch(core, core.count * scratchBytes, (scratch) => {
     for (let h = 0; h < heads; h++) {
       const kv = Math.floor(h / (heads / kvHeads)) * bytes;
-      for (let i = 0; i < q.rows; i += tile) {
+      // last queries first: they see the most keys, and threads end together when the last calls are short
+      for (let i = (Math.ceil(q.rows / tile) - 1) * tile; i >= 0; i -= tile) {
         const query = qAt + i * qStep + h * bytes;
         const to = oAt + i * oStep + h * bytes;
         const rows = Math.min(tile, q.rows - i);
         const seen = position + i + 1; // by the tile's first query
         const first = Math.max(0, seen - window);
         const keys = seen + rows - 1 - first;
-        const [key, value, own] = [kAt + kv + first * kStep, vAt + kv + first * vStep, scratch + (calls++ % together) * scratchBytes];
-        if (tile === 1) queue.attentionRow(to, query, key, kStep, value, vStep, keys, headDim, scale, own);
-        else queue.attentionTile(to, oStep, query, qStep, key, kStep, value, vStep, rows, keys, headDim, scale, seen - first, window, own);
-        if (calls % together === 0) core.join();
+        const [key, value, past] = [kAt + kv + first * kStep, vAt + kv + first * vStep, seen - first];
+        const own = [scratch, scratchBytes] as const;
+        if (tile === 1) queue.attentionRow(to, query, key, kStep, value, vStep, keys, headDim, scale, ...own);
+        else queue.attentionTile(to, oStep, query, qStep, key, kStep, value, vStep, rows, keys, headDim, scale, past, window, ...own, work);
       }
     }
     core.join();

@@ -1,5 +1,5 @@
 /**
- * What every kernel's JavaScript half needs: the module, the memory, and standing work space for packed panels.
+ * What every kernel's JavaScript half needs: the module, the memory, and standing work space.
  * @module
  */
 import type { Mat } from '@lmq/tensor';
@@ -19,16 +19,12 @@ export interface Core extends Omit<Threads, 'dispose'> {
   /** Kernels that run at the call. What was noted in `queue` must be joined before. */
   readonly wasm: WasmExports;
   readonly memory: WasmMemory;
-  /** Packed A: `strips` times MC x KC. */
-  readonly packedA: number;
-  /** Blocks of MC rows of A that are packed before they are multiplied. */
-  readonly strips: number;
   /** Packed B: KC x NC. */
   readonly packedB: number;
   /** One decoded tile of a weight, row-major: NC x KC. */
   readonly tile: number;
-  /** `EDGES` times (on one thread: once) a tile of at most 6 x 8; calls that run at the same time have one each. */
-  readonly edge: number;
+  /** Small work space of kernels, a part for each thread (assembly/work.ts). */
+  readonly work: number;
   /** Whether there are kernels with the dot product of bytes. */
   readonly dots: boolean;
   /** Rows of a panel of packed A, of floats and of codes. */
@@ -36,33 +32,22 @@ export interface Core extends Omit<Threads, 'dispose'> {
   readonly codeTileRows: number;
 }
 
-/** Calls between two joins that have a tile of their own, at most. */
-export const EDGES = 256;
-const EDGE_BYTES = 6 * 8 * 4;
-
-export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, join }: Omit<Threads, 'dispose'>): Core {
+export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, chain, join }: Omit<Threads, 'dispose'>): Core {
   const take = (floats: number) => memory.allocate(4 * floats, false).address;
   const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows() };
-  const strips = count === 1 ? 1 : 8;
   return {
     wasm,
     memory,
     count,
     queue,
+    chain,
     join,
-    packedA: take(strips * MC * KC),
-    strips,
     packedB: take(KC * NC),
     tile: take(NC * KC),
-    edge: take((EDGE_BYTES / 4) * (count === 1 ? 1 : EDGES)),
+    work: take((count * wasm.workBytes()) / 4),
     dots: 'dotProbe' in wasm && wasm.dotProbe(take(12)) !== 0,
     ...rows,
   };
-}
-
-/** The tile of the i-th call since the last join. */
-export function edgeOf({ edge, count }: Core, i: number): number {
-  return count === 1 ? edge : edge + (i % EDGES) * EDGE_BYTES;
 }
 
 /** Address of a checked matrix of f32. */
@@ -108,9 +93,12 @@ const CALL_ELEMENTS = 2 ** 20;
 /** And at least, where there are threads to share with: some ten microseconds, a few times what sharing costs. */
 const SHARED_ELEMENTS = 2 ** 15;
 
-/** Elements of a call, for work of so many in all. Several calls a thread, because threads are not equally fast on a busy machine. */
+/**
+ * Elements of a call, for work of so many in all. Many calls a thread: threads are not equally fast on a busy machine, and half a call is what
+ * they wait for each other on a quiet one.
+ */
 function callElements({ count }: Core, all: number): number {
-  return count === 1 ? CALL_ELEMENTS : Math.min(CALL_ELEMENTS, Math.max(SHARED_ELEMENTS, all / (4 * count)));
+  return count === 1 ? CALL_ELEMENTS : Math.min(CALL_ELEMENTS / 2, Math.max(SHARED_ELEMENTS, all / (8 * count)));
 }
 
 /**

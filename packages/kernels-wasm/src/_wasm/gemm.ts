@@ -4,7 +4,7 @@
  * rounding of alpha times the block's sum added to C per block. An element does not depend on the size of the matrix around it.
  * @module
  */
-import { type Core, edgeOf, f32, inParts, KC, MC, NC, step, type WasmMat } from './core.js';
+import { type Core, f32, inParts, KC, MC, NC, step, type WasmMat, withScratch } from './core.js';
 import type { WasmExports } from './module.js';
 
 /** A checked f32 matrix by address and row stride in bytes; `transposed` says that rows run along its columns. */
@@ -51,60 +51,74 @@ export function product(
   c: { at: number; stride: number },
   { alpha = 1, beta = 0, lowerC = false, lowerA = false, lowerB = false }: ProductOpts = {},
 ): void {
-  const { queue, packedA, packedB, strips, tileRows } = core;
+  const { queue, tileRows, work } = core;
   const depth = blockDepth(k);
   // what is packed already may be shared out in one go; what is packed here has to fit packedB
   const width = 'panels' in b && core.count > 1 ? n : NC;
-  for (let j = 0; j < n; j += width) {
-    const nc = Math.min(width, n - j);
-    const first = lowerB ? Math.min(k, Math.floor(j / depth) * depth) : 0;
-    const top = lowerC ? Math.floor(j / MC) * MC : 0;
-    const part = partOf(core, nc, Math.ceil((m - top) / MC));
-    let p = first;
-    do {
-      const kc = Math.min(depth, k - p);
-      const from = 'panels' in b ? b.at + panelOffset(b.cols, j, p, kc) : packedB;
-      if (!('panels' in b)) packB(core, b, j, nc, p, kc);
-      for (let i0 = top; i0 < m; i0 += strips * MC) {
-        const end = Math.min(m, i0 + strips * MC);
-        const skipped = (i: number) => lowerA && p >= i + MC && p > first;
-        for (let i = i0; i < end; i += MC) {
-          if (skipped(i)) continue;
-          const mc = Math.min(MC, m - i);
-          const to = packedA + (i - i0) * KC * 4;
-          if (a.transposed) queue.packColumns(a.at + p * a.stride + i * 4, a.stride, mc, kc, to, tileRows);
-          else queue.packRows(a.at + i * a.stride + p * 4, a.stride, mc, kc, to, tileRows);
+  const strip = Math.min(MC, Math.ceil(m / tileRows) * tileRows);
+  const strips = stripsOf(m, k);
+  withScratch(core, strips * strip * k * 4, (packedA) => {
+    for (let i0 = 0; i0 < m; i0 += strips * MC) {
+      const end = Math.min(m, i0 + strips * MC);
+      const packed = (i: number, p: number) => packedA + ((i - i0) * k + p * strip) * 4;
+      const skipped = (i: number, p: number) => lowerA && !lowerB && p >= i + MC;
+      for (let i = i0; i < end; i += MC) {
+        const mc = Math.min(MC, m - i);
+        for (let p = 0; p < k && !skipped(i, p); p += depth) {
+          const kc = Math.min(depth, k - p);
+          if (a.transposed) queue.packColumns(a.at + p * a.stride + i * 4, a.stride, mc, kc, packed(i, p), tileRows);
+          else queue.packRows(a.at + i * a.stride + p * 4, a.stride, mc, kc, packed(i, p), tileRows);
         }
-        core.join();
-        let calls = 0;
-        for (let i = i0; i < end; i += MC) {
-          if (skipped(i)) continue;
-          const mc = Math.min(MC, m - i);
-          for (let q = 0; q < nc; q += part) {
-            const at = c.at + i * c.stride + (j + q) * 4;
-            const below = lowerC ? i - j - q : ALL;
-            if (below + mc <= 0) continue;
-            const [pa, pb] = [packedA + (i - i0) * KC * 4, from + q * kc * 4];
-            const edge = edgeOf(core, calls++);
-            queue.gemmBlock(mc, Math.min(part, nc - q), kc, pa, pb, at, c.stride, alpha, p === first ? beta : 1, edge, below);
-          }
-        }
-        core.join();
       }
-      p += depth;
-    } while (p < k);
-  }
+      for (let j = 0; j < (lowerC ? Math.min(n, end) : n); j += width) {
+        const nc = Math.min(width, n - j);
+        const first = lowerB ? Math.min(k, Math.floor(j / depth) * depth) : 0;
+        const top = lowerC ? Math.max(i0, Math.floor(j / MC) * MC) : i0;
+        const part = partOf(core, nc, Math.ceil((end - top) / MC));
+        let p = first;
+        do {
+          const kc = Math.min(depth, k - p);
+          const from = 'panels' in b ? b.at + panelOffset(b.cols, j, p, kc) : core.packedB;
+          if (!('panels' in b)) packB(core, b, j, nc, p, kc);
+          core.join();
+          for (let i = top; i < end; i += MC) {
+            if (skipped(i, p)) continue;
+            const mc = Math.min(MC, m - i);
+            for (let q = 0; q < nc; q += part) {
+              const at = c.at + i * c.stride + (j + q) * 4;
+              const below = lowerC ? i - j - q : ALL;
+              if (below + mc <= 0) continue;
+              const [pa, pb, pc] = [packed(i, p), from + q * kc * 4, Math.min(part, nc - q)];
+              queue.gemmBlock(mc, pc, kc, pa, pb, at, c.stride, alpha, p === first ? beta : 1, work, below);
+            }
+          }
+          core.join();
+          p += depth;
+        } while (p < k);
+      }
+    }
+  });
+}
+
+/** Bytes of packed A at a time. As much as this because B is packed again for each part of A. */
+const A_BYTES = 2 ** 24;
+
+/** Blocks of MC rows of A that are packed, in all their columns, before they are multiplied: all or equal parts. */
+function stripsOf(m: number, k: number): number {
+  const strips = Math.ceil(m / MC);
+  const parts = Math.ceil((strips * MC * k * 4) / A_BYTES);
+  return Math.ceil(strips / Math.max(1, Math.min(parts, strips)));
 }
 
 /** Columns of B that one call takes: all, unless more calls are needed to keep the threads busy. A multiple of 32. */
-function partOf({ count, strips }: Core, nc: number, blocks: number): number {
+function partOf({ count }: Core, nc: number, blocks: number): number {
   if (count === 1) return nc;
-  const parts = Math.min(16, Math.ceil((16 * count) / Math.min(blocks, strips))); // the last call of a phase is waited for: calls are short
+  const parts = Math.min(16, Math.ceil((16 * count) / blocks)); // the last call of a phase is waited for: calls are short
   return 32 * Math.max(1, Math.ceil(nc / parts / 32));
 }
 
 /** No tile lies above column = row + ALL. */
-const ALL = 2 ** 30;
+export const ALL = 2 ** 30;
 
 /** Equal blocks of k, at most KC long, a multiple of 8 (so that 4-bit codes start on bytes). */
 export function blockDepth(k: number): number {

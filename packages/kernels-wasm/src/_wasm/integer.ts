@@ -5,7 +5,7 @@
  * @module
  */
 import type { Activations } from '@lmq/tensor';
-import { type Core, EDGES, edgeOf, inParts, MC, withScratch } from './core.js';
+import { type Core, inParts, MC, withScratch } from './core.js';
 import { type Operand, product } from './gemm.js';
 import type { AffineWeight, PackedWeight } from './load.js';
 import type { Block } from './memory.js';
@@ -178,7 +178,7 @@ export function addMins(core: Core, y: Output, w: PackedWeight, mins: Block, gro
 }
 
 function gemm(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWeight, chunk: number): void {
-  const { queue, codeTileRows } = core;
+  const { queue, codeTileRows, work } = core;
   const { bits, codes, stride, scales, zeros, zero, mins, groups } = form;
   const pack = bits === 4 ? 'packCodes4' : 'packCodes8';
   const group = Math.min(form.groupSize, w.in);
@@ -220,7 +220,6 @@ function gemm(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWe
         }
         core.join();
         const bScalesPanel = Math.ceil(k / chunk) * 32;
-        let calls = 0;
         for (let j = j0, i = 0; j < end; j += WIDTH, i++) {
           const n = Math.min(WIDTH, w.out - j);
           for (let r = 0; r < x.rows; r += MC) {
@@ -229,9 +228,7 @@ function gemm(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWe
             const from = a + panel * aPanel + p * 2 * codeTileRows;
             const fromScales = aScales + panel * aScalesPanel + (p / BLOCK) * 4 * codeTileRows * copies;
             const [pb, pbScales, to] = [b + i * bBytes, bScales + i * bScalesBytes, y.at + r * y.stride + j * 4];
-            const edge = edgeOf(core, calls++);
-            if (calls % EDGES === 0) core.join();
-            queue.gemmCodes(m, n, k, chunk, from, aPanel, fromScales, aScalesPanel, pb, pbScales, bScalesPanel, to, y.stride, edge);
+            queue.gemmCodes(m, n, k, chunk, from, aPanel, fromScales, aScalesPanel, pb, pbScales, bScalesPanel, to, y.stride, work);
           }
         }
         core.join();

@@ -13,9 +13,9 @@ export interface WasmExports {
   addTo: Fn<7>;
   bytesInput: Fn<3>;
   dotProbe(at: number): number;
-  attentionRow: Fn<10>;
+  attentionRow: Fn<11>;
   attentionScratch(rows: number, keys: number, dim: number): number;
-  attentionTile: Fn<15>;
+  attentionTile: Fn<17>;
   choleskySmall(a: number, stride: number, n: number): number;
   solveSmall: Fn<7>;
   decodeAffine: Fn<15>;
@@ -59,6 +59,8 @@ export interface WasmExports {
   softmax: Fn<6>;
   codeTileRows(): number;
   tileRows(): number;
+  setThread: Fn<1>;
+  workBytes(): number;
   triangularInverseSmall: Fn<5>;
 }
 

@@ -7,17 +7,19 @@
 
 /** What a worker is sent, once. */
 export interface Assignment {
+  /** Which thread this is; the caller is 0. */
+  thread: number;
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
   /** Names of exports, by index. */
   names: string[];
   /** Int32: next call to claim, end of the published calls, calls done, whether one failed. The counts only grow (modulo 2^32). */
   state: SharedArrayBuffer;
-  /** Float64, a ring of `calls` slots: index of the export, number of arguments, arguments. */
+  /** Float64, a ring of `calls` slots: calls in the chain that begins here, index of the export, number of arguments, arguments. */
   slots: SharedArrayBuffer;
   calls: number;
   slotLength: number;
-  /** Looks at the end of the published calls before sleeping. */
+  /** Milliseconds of looking at the end of the published calls before sleeping. */
   spin: number;
 }
 
@@ -25,13 +27,14 @@ export interface Assignment {
 export function serve(): void {
   const port = (globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort ?? globalThis) as unknown as MessagePort;
   port.onmessage = ({ data }: MessageEvent<Assignment>) => {
-    const { module, memory, names, calls, slotLength, spin } = data;
+    const { thread, module, memory, names, calls, slotLength, spin } = data;
     const state = new Int32Array(data.state);
     const slots = new Float64Array(data.slots);
     let run: ((...args: number[]) => void)[];
     try {
       const { exports } = new WebAssembly.Instance(module, { env: { memory, abort() {} } });
       run = names.map((name) => exports[name] as (...args: number[]) => void);
+      (exports.setThread as (n: number) => void)(thread);
     } catch (e) {
       port.postMessage({ error: String(e) });
       return;
@@ -41,19 +44,24 @@ export function serve(): void {
       const next = Atomics.load(state, 0);
       const end = Atomics.load(state, 1);
       if (next === end) {
-        let looks = 0;
-        while (looks < spin && Atomics.load(state, 1) === end) looks++;
-        if (looks === spin) Atomics.wait(state, 1, end);
+        const until = performance.now() + spin;
+        while (Atomics.load(state, 1) === end && performance.now() < until);
+        Atomics.wait(state, 1, end); // returns at once if there is something
         continue;
       }
-      if (Atomics.compareExchange(state, 0, next, (next + 1) | 0) !== next) continue; // another thread has it
-      const at = (next & (calls - 1)) * slotLength;
+      const chain = slots[(next & (calls - 1)) * slotLength]!;
+      if (Atomics.compareExchange(state, 0, next, (next + chain) | 0) !== next) continue; // another thread has it
       try {
-        run[slots[at]!]!(...slots.subarray(at + 2, at + 2 + slots[at + 1]!));
+        for (let i = 0; i < chain; i++) {
+          const at = ((next + i) & (calls - 1)) * slotLength;
+          const args: number[] = [];
+          for (let j = 0; j < slots[at + 2]!; j++) args.push(slots[at + 3 + j]!);
+          run[slots[at + 1]!]!(...args);
+        }
       } catch {
         Atomics.store(state, 3, 1);
       }
-      if (((Atomics.add(state, 2, 1) + 1) | 0) === Atomics.load(state, 1)) Atomics.notify(state, 2);
+      if (((Atomics.add(state, 2, chain) + chain) | 0) === Atomics.load(state, 1)) Atomics.notify(state, 2);
     }
   };
 }
