@@ -5,7 +5,7 @@
 import { LmqError } from '@lmq/tensor';
 import { type Fields, field, fieldsOf, textField, unsupported } from './_object.js';
 
-const OP = 'ggufLlama';
+const OP = 'ggufTokenizer';
 
 /** `tokenizer.ggml.token_type`. */
 export const TOKEN = { normal: 1, unknown: 2, control: 3, user: 4, unused: 5, byte: 6 } as const;

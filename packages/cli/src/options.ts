@@ -160,7 +160,7 @@ const STAGE_FLAGS = [
 /** A recipe of flags. Exports to GGUF blocks bring their own group size and convention, unless flags say otherwise. */
 export function recipeOf(method: string, bits: number | undefined, flags: StageFlags, target: string): Recipe {
   const stage: Record<string, unknown> = { method };
-  const need = blockStage(target as ExportName);
+  const need = method === 'ggml' ? undefined : blockStage(target as ExportName);
   if (need) Object.assign(stage, need, { preset: 'gguf' });
   if (bits !== undefined) stage.bits = bits;
   for (const name of STAGE_FLAGS) if (flags[name] !== undefined) stage[name] = flags[name];

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { ggufLlama } from '@lmq/checkpoints';
+import { ggufTokenizer } from '@lmq/checkpoints';
 import { NANO_MODELS, validation } from '@lmq/nano';
 import { describe, expect, it } from 'vitest';
 import { createTokenizer, tokenizerFromGguf } from '../src/index.js';
@@ -58,8 +58,9 @@ describe('createTokenizer', () => {
 describe('tokenizerFromGguf', () => {
   const metadataOf = (folder: URL) => {
     const [tokenizer, tokenizerConfig, generationConfig] = files(folder);
-    const { metadata } = ggufLlama({ config: json(folder, 'config.json'), tokenizer, tokenizerConfig, generationConfig, fileType: 'F16' });
-    return new Map(metadata.map((e) => [e.key, e.value]));
+    const config = json(folder, 'config.json');
+    const entries = ggufTokenizer({ config, tokenizer, tokenizerConfig, generationConfig, size: config.vocab_size });
+    return new Map(entries.map((e) => [e.key, e.value]));
   };
 
   it('byte-level: equals the Hugging Face form on a novel', () => {

@@ -16,6 +16,7 @@ import {
 } from '@lmq/checkpoints';
 import { type Backend, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
 import type { LayerReport, Recipe } from '../api.js';
+import type { Importance } from '../importance.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
@@ -37,6 +38,8 @@ export interface QuantizeModelOpts extends LongCallOpts {
   calibration?: ArrayLike<number>[];
   /** Saved statistics of this model, to use instead; see `openStatisticsFile`. */
   statistics?: Statistics;
+  /** For the method ggml: what an error in each column costs. Default: as if all columns mattered alike. */
+  importance?: Importance;
   /** Replace an existing output. Default false. */
   force?: boolean;
   /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
@@ -93,6 +96,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const output = await checkOutput(opts.output, recipe.export === 'lmq' ? 'folder' : 'file', opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
+  checkImportance(opts.importance, recipe);
   await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
   const checkpoint = guardNonFinite(model.checkpoint, nonFinite);
   const calibration = opts.calibration ?? [];
@@ -111,16 +115,18 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     for await (const block of quantizeBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume }))
       await commit(work, block);
 
-    const layers = work.finished.flatMap((b) => b.facts.layers);
+    const quantized = work.finished.flatMap((b) => b.facts.layers);
     const result = stack(
       checkpoint,
       work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
     );
     const shared = { ...opts, folder, output };
-    const { bytes, notes } =
+    const written =
       recipe.export === 'lmq'
-        ? await exportLmq(result, { ...shared, layers })
-        : await exportGguf(result, { ...shared, target: recipe.export, name: basename(resolve(folder)) });
+        ? { layers: [], ...(await exportLmq(result, { ...shared, layers: quantized })) }
+        : await exportGguf(result, { ...shared, architecture, name: basename(resolve(folder)) });
+    const { bytes, notes } = written;
+    const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
     return {
       output: opts.output,
@@ -133,6 +139,16 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       layers,
       notes,
     };
+  });
+}
+
+/** @throws LmqError `argument/option` for importances that nothing would weigh */
+export function checkImportance(importance: Importance | undefined, recipe: Recipe): void {
+  if (!importance || recipe.stages[0]?.method === 'ggml') return;
+  throw new LmqError('argument/option', 'importances are for the method ggml', {
+    op: 'quantize',
+    found: recipe.stages[0]?.method ?? 'no method',
+    hint: 'Leave them out, or the method.',
   });
 }
 

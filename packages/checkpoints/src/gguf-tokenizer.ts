@@ -11,11 +11,24 @@ import type { GgufEntry } from './api.js';
 
 const HINT = 'Export to safetensors or to the lmq format instead.';
 
-export interface TokenizerFiles {
+interface TokenizerFiles {
   config: Fields;
   tokenizer: Fields;
   tokenizerConfig: Fields;
   generationConfig: Fields;
+}
+
+export interface GgufTokenizerOpts {
+  /** Parsed config.json. */
+  config: unknown;
+  /** Parsed tokenizer.json. */
+  tokenizer: unknown;
+  /** Parsed tokenizer_config.json. */
+  tokenizerConfig?: unknown;
+  /** Parsed generation_config.json. */
+  generationConfig?: unknown;
+  /** Tokens of the model's embedding. */
+  size: number;
 }
 
 /** Content of a special token in tokenizer_config.json: a string, or an object with `content`. */
@@ -71,8 +84,17 @@ function chatTemplate(of: Fields): string | undefined {
   return fallback && textField(fallback, 'template');
 }
 
-/** @param size tokens of the model's embedding @throws LmqError `tokenizer/unsupported`, `model/config` */
-export function tokenizerEntries(files: TokenizerFiles, size: number): GgufEntry[] {
+/**
+ * Key-values `tokenizer.…` of a GGUF file.
+ * @throws LmqError `tokenizer/unsupported` for a tokenizer that llama.cpp would read differently, `model/config` for one that contradicts itself
+ */
+export function ggufTokenizer({ size, ...parsed }: GgufTokenizerOpts): GgufEntry[] {
+  const files: TokenizerFiles = {
+    config: fieldsOf(parsed.config) ?? {},
+    tokenizer: fieldsOf(parsed.tokenizer) ?? {},
+    tokenizerConfig: fieldsOf(parsed.tokenizerConfig) ?? {},
+    generationConfig: fieldsOf(parsed.generationConfig) ?? {},
+  };
   const { tokenizer } = files;
   const type = field(fieldsOf(field(tokenizer, 'model')) ?? {}, 'type');
   if (type !== 'BPE') unsupported('tokenizer/unsupported', 'only BPE tokenizers can be written', type ?? 'none', HINT);
