@@ -4,6 +4,7 @@ export * from './awq-write.js';
 export * from './gguf.js';
 export * from './gguf-file-types.js';
 export * from './gguf-mixture.js';
+export * from './gguf-split.js';
 export * from './gguf-tokenizer.js';
 export * from './gguf-types.js';
 export * from './gguf-write.js';

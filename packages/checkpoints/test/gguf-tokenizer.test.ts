@@ -1,4 +1,3 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { createRng } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import type { GgufEntry } from '../src/api.js';

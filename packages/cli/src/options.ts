@@ -23,6 +23,13 @@ export function number(text: string): number {
   return n;
 }
 
+/** A size in decimal units: `2GB`, `500M`. */
+export function bytes(text: string): number {
+  const [, size, unit = ''] = /^(\d{1,12}(?:\.\d{1,6})?) ?([kmgt]?)b?$/i.exec(text.trim()) ?? [];
+  if (!(Number(size) > 0)) throw new InvalidArgumentError('a size is needed, such as 2GB');
+  return Number(size) * 1000 ** ' kmgt'.indexOf(unit.toLowerCase() || ' ');
+}
+
 /** Values of the flags of `addBackend`. */
 export interface BackendFlags {
   backend: 'wasm' | 'js';

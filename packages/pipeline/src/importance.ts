@@ -5,8 +5,7 @@
  */
 import { type Imatrix, type ImatrixEntry, importances } from '@lmq/checkpoints';
 import { type Architecture, ggufTensorName, headSite, type Site } from '@lmq/model';
-import type { LongCallOpts } from '@lmq/tensor';
-import { createPhase } from '@lmq/tensor';
+import { createPhase, type LongCallOpts } from '@lmq/tensor';
 import type { Statistics } from './statistics.js';
 
 /** Importances of a model's GGUF tensors. */
@@ -30,38 +29,58 @@ export function importanceOf({ entries }: Imatrix): Importance {
   };
 }
 
+/** What the linears that share an input have read. */
+export interface InputSquares {
+  /** As `Site.input`. */
+  input: string;
+  tokens: number;
+  sequences: number;
+  /** Sums of squares by column. */
+  squares(): Promise<Float32Array>;
+}
+
+/** The diagonals of saved statistics. One sum is in memory at a time. `squares` throws `file/format` for damaged ones. */
+export function squaresOf(statistics: Statistics): InputSquares[] {
+  return [...statistics.inputs].map(([input, { width, tokens, sequences }]) => ({
+    input,
+    tokens,
+    sequences,
+    async squares() {
+      if (tokens === 0) return new Float32Array(width);
+      const { data } = await statistics.of(input)!.hessian.read(); // 2 / sequences of the sum
+      return Float32Array.from({ length: width }, (_, i) => (data[i * width + i]! * sequences) / 2);
+    },
+  }));
+}
+
 /**
- * An importance matrix of saved statistics: the diagonals of their sums. One sum is in memory at a time.
+ * An importance matrix for the GGUF file of a model. Matrices that read the same input get the same numbers; experts lie in their stack.
  * @param dataset what to call the text
- * @throws LmqError `file/format` for damaged statistics
  */
-export async function statisticsImatrix(
-  statistics: Statistics,
+export async function imatrixOf(
   a: Architecture,
+  inputs: readonly InputSquares[],
   dataset: string,
   opts: LongCallOpts = {},
 ): Promise<Imatrix> {
   const readers = new Map<string, Site[]>();
   for (const site of [...a.sites, ...(a.tied ? [] : [headSite(a)])]) {
-    if (site.role !== 'router' && statistics.inputs.has(site.input)) readers.set(site.input, [...(readers.get(site.input) ?? []), site]);
+    if (site.role !== 'router') readers.set(site.input, [...(readers.get(site.input) ?? []), site]);
   }
   const entries = new Map<string, ImatrixEntry>();
-  const done = createPhase('importances', readers.size, 'inputs', opts);
+  const done = createPhase('importances', inputs.length, 'inputs', opts);
   let finished = 0;
-  for (const [input, sites] of readers) {
-    const { width, tokens, sequences } = statistics.inputs.get(input)!;
-    const h = tokens ? (await statistics.of(input)!.hessian.read()).data : undefined; // 2 / sequences of the sum
-    const squares = Float32Array.from({ length: width }, (_, i) => (h ? (h[i * width + i]! * sequences) / 2 : 0));
-    for (const site of sites) {
+  for (const { input, tokens, squares } of inputs) {
+    const sums = await squares();
+    for (const site of readers.get(input) ?? []) {
       const name = ggufTensorName(a, site);
       const runs = site.expert === undefined ? 1 : a.moe!.experts;
-      const entry = entries.get(name) ?? { sums: new Float32Array(runs * width), counts: new Float32Array(runs) };
-      entry.sums.set(squares, (site.expert ?? 0) * width);
+      const entry = entries.get(name) ?? { sums: new Float32Array(runs * sums.length), counts: new Float32Array(runs) };
+      entry.sums.set(sums, (site.expert ?? 0) * sums.length);
       entry.counts[site.expert ?? 0] = tokens;
       entries.set(name, entry);
     }
     done(++finished, input);
   }
-  const most = Math.max(0, ...[...statistics.inputs.values()].map((i) => i.sequences));
-  return { entries, datasets: [dataset], chunks: most };
+  return { entries, datasets: [dataset], chunks: Math.max(0, ...inputs.map((i) => i.sequences)) };
 }

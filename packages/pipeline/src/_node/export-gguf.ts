@@ -3,8 +3,9 @@
  * blocks are made here, while the file is written: one tensor in memory at a time, decoded a strip of rows at a time.
  * @module
  */
-import { type Checkpoint, type GgufMatrixType, permutedRows, writeGguf } from '@lmq/checkpoints';
-import { writeFileAtomic } from '@lmq/checkpoints/node';
+import { basename } from 'node:path';
+import { type Checkpoint, type GgufMatrixType, permutedRows } from '@lmq/checkpoints';
+import { writeGgufFile } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows, sliceRows } from '@lmq/formats';
 import { type BlockEncoder, createBlockEncoder } from '@lmq/kernels-wasm/encode-blocks';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
@@ -14,10 +15,14 @@ import { ggufBytesOf, type Placed, type PlanGgufOpts, planGguf } from './plan-gg
 export interface ExportGgufOpts extends PlanGgufOpts, LongCallOpts {
   output: string;
   force?: boolean;
+  /** Tensor bytes in one file; more are written in parts. Default: everything in one. */
+  maxShardBytes?: number;
 }
 
 export interface ExportedGguf {
   bytes: number;
+  /** What was written: the file, or its parts. */
+  files: string[];
   notes: string[];
   /** Of the tensors whose blocks were made here. */
   layers: LayerReport[];
@@ -57,12 +62,14 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
       return parts.length === 1 ? parts[0]! : concat(parts);
     },
   }));
-  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), { force: opts.force, signal: opts.signal });
+  const { force, signal, maxShardBytes } = opts;
+  const files = await writeGgufFile(opts.output, { metadata, tensors: encoded }, { force, signal, maxShardBytes });
+  if (files.length > 1) notes.push(`written in ${files.length} parts; open the model by the first: ${basename(files[0]!)}`);
   if (unweighted.length) {
     const [first, ...others] = unweighted;
     notes.push(`without importances: ${first}${others.length ? ` and ${others.length} more` : ''}, of which the file has none`);
   }
-  return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), notes, layers };
+  return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), files, notes, layers };
 }
 
 const isBlock = (type: GgufMatrixType): type is BlockType => Object.hasOwn(BLOCK_TYPES, type);

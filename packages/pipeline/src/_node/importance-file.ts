@@ -2,11 +2,10 @@
  * Files of importances: what llama-imatrix writes, or lmq calibrate.
  * @module
  */
-import { readImatrix, writeImatrix, writeLegacyImatrix } from '@lmq/checkpoints';
-import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
+import { readImatrix } from '@lmq/checkpoints';
+import { fileSource } from '@lmq/checkpoints/node';
 import type { LongCallOpts } from '@lmq/tensor';
-import { type Importance, importanceOf, statisticsImatrix } from '../importance.js';
-import type { Statistics } from '../statistics.js';
+import { type Importance, imatrixOf, importanceOf, squaresOf } from '../importance.js';
 import { openStatisticsFile } from './calibrate-model.js';
 import type { OpenModel } from './open-model.js';
 
@@ -23,7 +22,7 @@ export async function openImportanceFile(path: string, model: OpenModel, opts: L
   }
   const statistics = await openStatisticsFile(path, model);
   try {
-    return importanceOf(await statisticsImatrix(statistics, model.architecture, '', opts));
+    return importanceOf(await imatrixOf(model.architecture, squaresOf(statistics), path, opts));
   } finally {
     await statistics.close();
   }
@@ -34,26 +33,4 @@ async function isSafetensors(source: { size: number; read(offset: number, length
   if (source.size < 9) return false;
   const bytes = await source.read(0, 9);
   return bytes.subarray(4, 8).every((b) => b === 0) && bytes[8] === 0x7b;
-}
-
-export interface WriteImatrixOpts extends LongCallOpts {
-  /** `dat` for llama.cpp before 2025-07. */
-  format: 'gguf' | 'dat';
-  force?: boolean;
-  /** Name of the text, for people. */
-  dataset: string;
-}
-
-/** Writes the importance matrix of `statistics`. @returns size and number of matrices */
-export async function writeImatrixFile(
-  output: string,
-  statistics: Statistics,
-  { architecture }: Pick<OpenModel, 'architecture'>,
-  { format, force, dataset, ...opts }: WriteImatrixOpts,
-): Promise<{ bytes: number; entries: number }> {
-  const imatrix = await statisticsImatrix(statistics, architecture, dataset, opts);
-  const write = format === 'dat' ? writeLegacyImatrix : writeImatrix;
-  let bytes = 0;
-  await writeFileAtomic(output, async (sink) => (bytes = await write(sink, imatrix)), { force, signal: opts.signal });
-  return { bytes, entries: imatrix.entries.size };
 }

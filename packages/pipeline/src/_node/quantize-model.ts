@@ -40,6 +40,8 @@ export interface QuantizeModelOpts extends LongCallOpts {
   statistics?: Statistics;
   /** For the method ggml: what an error in each column costs. Default: as if all columns mattered alike. */
   importance?: Importance;
+  /** GGUF: tensor bytes in one file; more are written in parts, as llama.cpp's gguf-split does. Default: everything in one. */
+  maxShardBytes?: number;
   /** Replace an existing output. Default false. */
   force?: boolean;
   /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
@@ -54,6 +56,7 @@ export interface QuantizeModelOpts extends LongCallOpts {
 }
 
 export interface QuantizeModelReport {
+  /** What to open: the file, the folder, or the first part of several. */
   output: string;
   /** Method of the stage, `none` for a copy. */
   method: string;
@@ -97,6 +100,13 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(opts.importance, recipe);
+  if (opts.maxShardBytes !== undefined && recipe.export === 'lmq') {
+    throw new LmqError('argument/option', 'the size of parts is for GGUF files', {
+      op: 'quantize',
+      found: recipe.export,
+      hint: 'Leave it out.',
+    });
+  }
   await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
   const checkpoint = guardNonFinite(model.checkpoint, nonFinite);
   const calibration = opts.calibration ?? [];
@@ -123,13 +133,13 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     const shared = { ...opts, folder, output };
     const written =
       recipe.export === 'lmq'
-        ? { layers: [], ...(await exportLmq(result, { ...shared, layers: quantized })) }
+        ? { layers: [], files: [output], ...(await exportLmq(result, { ...shared, layers: quantized })) }
         : await exportGguf(result, { ...shared, architecture, name: basename(resolve(folder)) });
     const { bytes, notes } = written;
     const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
     return {
-      output: opts.output,
+      output: written.files.length > 1 ? written.files[0]! : opts.output,
       method: recipe.stages[0]?.method ?? 'none',
       variant: backend.variant,
       bitsPerWeight: weights ? layers.reduce((sum, l) => sum + l.bitsPerWeight * l.weights, 0) / weights : 0,
