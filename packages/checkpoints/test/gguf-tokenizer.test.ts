@@ -33,7 +33,7 @@ const TOKENIZER = {
 };
 
 const make = ({ config = CONFIG, ...over }: Partial<Omit<GgufTokenizerOpts, 'config'>> & { config?: Record<string, unknown> } = {}) =>
-  ggufTokenizer({ config, tokenizer: TOKENIZER, size: Number(config.vocab_size), ...over });
+  ggufTokenizer({ config, tokenizer: TOKENIZER, size: Number(config.vocab_size), ...over }).entries;
 const values = (metadata: GgufEntry[]) => Object.fromEntries(metadata.map((e) => [e.key, e.value]));
 const tokenizer = (over: object, model: object = {}) => ({ ...TOKENIZER, ...over, model: { ...TOKENIZER.model, ...model } });
 
@@ -119,7 +119,7 @@ describe('ggufTokenizer: byte-level tokenizers', () => {
     ['a space put before the text', { pre_tokenizer: { ...BYTES, add_prefix_space: true } }],
     ['an unknown step', { pre_tokenizer: { type: 'Whitespace' } }],
     ['whole words before merges', {}, { ignore_merges: true }],
-    ['a normalizer', { normalizer: { type: 'NFC' } }],
+    ['a normalizer', { normalizer: { type: 'NFKC' } }],
     ['another model', {}, { type: 'Unigram' }],
     ['a merge with a space', {}, { merges: [['a ', 'b']] }],
     ['an added token that eats spaces', { added_tokens: [{ id: 0, content: '<|begin|>', special: true, rstrip: true }] }],
@@ -134,6 +134,17 @@ describe('ggufTokenizer: byte-level tokenizers', () => {
     ['a merge of one', {}, { merges: ['ab'] }],
   ])('finds %s', async (_, over, model = {}) => {
     expect((await failure(() => make({ tokenizer: tokenizer(over, model) }))).code).toBe('model/config');
+  });
+
+  it('says that llama.cpp does not normalize', () => {
+    const nfc = { config: CONFIG, tokenizer: tokenizer({ normalizer: { type: 'NFC' } }), size: 8 };
+    expect(ggufTokenizer(nfc).notes).toEqual([expect.stringMatching(/NFC/)]);
+    expect(ggufTokenizer({ ...nfc, tokenizer: TOKENIZER }).notes).toEqual([]);
+  });
+
+  it('takes the template of chat_template.jinja first', () => {
+    const kv = values(make({ tokenizerConfig: { chat_template: 'old' }, chatTemplate: 'new' }));
+    expect(kv['tokenizer.chat_template']).toBe('new');
   });
 
   it('keeps added tokens apart from the rest', () => {
@@ -189,6 +200,8 @@ describe('ggufTokenizer: SentencePiece-style tokenizers', () => {
   it('say whether a space comes before the text', () => {
     const prefix = (over: object) => run(spm([['a', 'b']], 'ab▁', over))['tokenizer.ggml.add_space_prefix'];
     expect(prefix({ normalizer: NORMALIZER.normalizers[1] })).toBe(false);
+    const idle = { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithPrevious', invert: false }; // Gemma's: no space is left
+    expect(prefix({ normalizer: NORMALIZER.normalizers[1], pre_tokenizer: idle })).toBe(false);
     expect(prefix({ normalizer: null, pre_tokenizer: { type: 'Metaspace', split: false, prepend_scheme: 'first' } })).toBe(true);
     expect(prefix({ normalizer: null, pre_tokenizer: { type: 'Metaspace', split: false, prepend_scheme: 'never' } })).toBe(false);
   });

@@ -13,14 +13,14 @@ for (const name of ['lmq-nano', 'lmq-nano-moe'] as const) {
     const golden = nanoGolden(name);
     const json = (file: string) => readJson(new URL(file, NANO_MODELS[name].folder));
     const { checkpoint, architecture: original } = await openNano(name);
-    const tokens = ggufTokenizer({
+    const { entries } = ggufTokenizer({
       config: json('config.json'),
       tokenizer: json('tokenizer.json'),
       tokenizerConfig: json('tokenizer_config.json'),
       generationConfig: json('generation_config.json'),
       size: original.vocab,
     });
-    const { gguf, architecture } = await throughGguf(checkpoint, original, tokens);
+    const { gguf, architecture } = await throughGguf(checkpoint, original, entries);
     expect(architecture.tied).toBe(name === 'lmq-nano');
     const model = await loadModel({ checkpoint: gguf, architecture, backend: await wasmBackend() });
     const s = model.backend.scope();

@@ -134,7 +134,7 @@ describe('hostile files of a model', () => {
         tokenizerConfig: nano('tokenizer_config.json'),
         generationConfig: nano('generation_config.json'),
         size: 300,
-      }),
+      }).entries,
     );
     const run = (rng: Rng) => {
       const values = new Map<string, unknown>(metadata.map((e) => [e.key, e.value]));

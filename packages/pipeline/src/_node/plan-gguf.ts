@@ -10,6 +10,7 @@ import {
   type GgufEntry,
   type GgufFileTypeName,
   type GgufMatrixType,
+  ggufModelName,
   ggufNeedsF32,
   ggufTensorType,
   ggufTokenizer,
@@ -21,7 +22,7 @@ import type { Override, Recipe } from '../api.js';
 import type { Importance } from '../importance.js';
 import { EMBEDDINGS } from '../plan.js';
 import { matches } from '../recipe.js';
-import { optional, readConfig, readTokenizerJson } from './text-files.js';
+import { optional, readConfig, readTemplate, readTokenizerJson } from './text-files.js';
 
 export interface PlanGgufOpts {
   architecture: Architecture;
@@ -64,16 +65,17 @@ export async function planGguf(
       hint: 'Add it to the model folder, or export to lmq.',
     });
   }
-  const { metadata, extra, notes, place } = ggufModel(architecture, { fileType, name });
-  metadata.push(
-    ...ggufTokenizer({
-      config: await readConfig(folder, 'config.json'),
-      tokenizer,
-      tokenizerConfig: await optional(readTokenizerJson, folder, 'tokenizer_config.json'),
-      generationConfig: await optional(readConfig, folder, 'generation_config.json'),
-      size: architecture.vocab,
-    }),
-  );
+  const { metadata, extra, notes, place } = ggufModel(architecture, { fileType, name: ggufModelName(name, tokenizer) });
+  const vocabulary = ggufTokenizer({
+    config: await readConfig(folder, 'config.json'),
+    tokenizer,
+    tokenizerConfig: await optional(readTokenizerJson, folder, 'tokenizer_config.json'),
+    generationConfig: await optional(readConfig, folder, 'generation_config.json'),
+    chatTemplate: await optional(readTemplate, folder, 'chat_template.jinja'),
+    size: architecture.vocab,
+  });
+  metadata.push(...vocabulary.entries);
+  notes.push(...vocabulary.notes);
   const tensors: Placed[] = extra.map(({ name, data }) => ({ name, shape: [data.length], type: 'F32', sources: [], data }));
   const stacks = new Map<string, Placed>();
   for (const [source, { shape }] of checkpoint.tensors) {
