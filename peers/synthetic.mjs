@@ -23,10 +23,11 @@ function shapesOf(c) {
     else {
       for (const [n, rows] of Object.entries({ q, k: kv, v: kv })) {
         t[`${at}self_attn.${n}_proj.weight`] = [rows, h];
-        if (family === 'qwen2') t[`${at}self_attn.${n}_proj.bias`] = [rows];
+        if (family === 'qwen2' || c.attention_bias) t[`${at}self_attn.${n}_proj.bias`] = [rows];
       }
     }
     t[`${at}self_attn.o_proj.weight`] = [h, q];
+    if (c.attention_bias) t[`${at}self_attn.o_proj.bias`] = [h];
     if (family === 'mixtral') {
       t[`${at}block_sparse_moe.gate.weight`] = [c.num_local_experts, h];
       for (let e = 0; e < c.num_local_experts; e++)

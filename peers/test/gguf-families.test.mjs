@@ -17,6 +17,7 @@ const IDS = Array.from({ length: 48 }, (_, i) => (i * 131 + 7) % 2048); // longe
 
 const CASES = {
   llama: SMALL,
+  'llama, biases': { ...SMALL, attention_bias: true },
   'llama, llama3 positions': {
     ...SMALL,
     rope_theta: 500,

@@ -75,14 +75,25 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
 const isBlock = (type: GgufMatrixType): type is BlockType => Object.hasOwn(BLOCK_TYPES, type);
 
 /** A tensor as the file wants it: rows in its order, its values shifted and scaled. */
-async function readRows(checkpoint: Checkpoint, source: string, { permuteHeads, add = 0, scale = 1 }: Placed): Promise<CompressedTensor> {
+async function readRows(
+  checkpoint: Checkpoint,
+  source: string,
+  { shape, permuteHeads, add = 0, scale = 1 }: Placed,
+): Promise<CompressedTensor> {
   const t = await checkpoint.read(source);
   if (add !== 0 || scale !== 1) {
-    const { data, shape } = decode(t);
-    const moved = data.map((x) => Math.fround(x + add) * scale);
-    return { kind: 'dense', shape: [shape[0], shape[1]], format: 'fp32', data: moved };
+    const { data } = decode(t);
+    return { kind: 'dense', shape: [...t.shape], format: 'fp32', data: data.map((x) => Math.fround(x + add) * scale) };
   }
-  return permuteHeads ? selectRows(t, permutedRows(t.shape[0], permuteHeads)) : t;
+  if (!permuteHeads) return t;
+  if (shape.length > 1) return selectRows(t, permutedRows(t.shape[0], permuteHeads));
+  const { data } = decode(t); // a bias: its elements are the rows
+  return {
+    kind: 'dense',
+    shape: [1, data.length],
+    format: 'fp32',
+    data: Float32Array.from(permutedRows(data.length, permuteHeads), (i) => data[i]!),
+  };
 }
 
 /** Floats to blocks by llama.cpp's quantizer of the type. */
