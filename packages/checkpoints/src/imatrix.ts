@@ -36,12 +36,14 @@ export interface Imatrix {
  * Mean squares by column, as `encodeBlocks` takes importances. A run that no token reached, or whose inputs were all zero, says nothing of
  * its columns: they count alike, as in llama.cpp.
  * @param columns of each matrix
+ * @param file for the message, where they do not fit
  * @throws LmqError `argument/value` when the entry is of matrices of another width or number
  */
-export function importances(name: string, { sums, counts }: ImatrixEntry, columns: number, matrices: number): Float32Array {
+export function importances(name: string, { sums, counts }: ImatrixEntry, columns: number, matrices: number, file?: string): Float32Array {
   if (sums.length !== columns * matrices || (counts.length !== 1 && counts.length !== matrices)) {
     throw new LmqError('argument/value', 'the importance matrix is of another model', {
       op: 'importances',
+      ...(file !== undefined && { file }),
       tensor: name,
       expected: `${matrices} x ${columns} values`,
       found: `${counts.length} counts, ${sums.length} values`,

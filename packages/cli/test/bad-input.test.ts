@@ -175,7 +175,7 @@ describe('bad input', () => {
       file,
       Uint8Array.of(1, 0, 0, 0, 19, 0, 0, 0, ...new TextEncoder().encode('blk.0.attn_q.weight'), 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 128, 63),
     );
-    await expectFailure(ggml('--importance', file), 2, 'argument/value', ['another model', 'blk.0.attn_q.weight']);
+    await expectFailure(ggml('--importance', file), 3, 'argument/value', ['another model', 'blk.0.attn_q.weight', 'importance.dat']);
   });
 
   it('an override that matches nothing', () =>

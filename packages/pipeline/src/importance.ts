@@ -19,12 +19,12 @@ export interface Importance {
   of(name: string, shape: readonly number[]): Float32Array | undefined;
 }
 
-/** The importances of an importance matrix. */
-export function importanceOf({ entries }: Imatrix): Importance {
+/** The importances of an importance matrix. @param file for messages */
+export function importanceOf({ entries }: Imatrix, file?: string): Importance {
   return {
     of(name, shape) {
       const entry = entries.get(name);
-      return entry && importances(name, entry, shape[shape.length - 1]!, shape.length > 2 ? shape[0]! : 1);
+      return entry && importances(name, entry, shape[shape.length - 1]!, shape.length > 2 ? shape[0]! : 1, file);
     },
   };
 }

@@ -16,13 +16,13 @@ import type { OpenModel } from './open-model.js';
 export async function openImportanceFile(path: string, model: OpenModel, opts: LongCallOpts = {}): Promise<Importance> {
   const source = await fileSource(path);
   try {
-    if (!(await isSafetensors(source))) return importanceOf(await readImatrix(source));
+    if (!(await isSafetensors(source))) return importanceOf(await readImatrix(source), path);
   } finally {
     await source.close();
   }
   const statistics = await openStatisticsFile(path, model);
   try {
-    return importanceOf(await imatrixOf(model.architecture, squaresOf(statistics), path, opts));
+    return importanceOf(await imatrixOf(model.architecture, squaresOf(statistics), path, opts), path);
   } finally {
     await statistics.close();
   }

@@ -94,6 +94,7 @@ export async function planGguf(
     if (t.data) continue;
     const { type, wanted } = typeOf(t, checkpoint, { architecture, recipe, fileType, importance });
     t.type = type;
+    importance?.of(t.name, t.shape); // refuses those of another model before any work
     if (wanted) fallbacks.set(`${wanted} as ${type}`, [...(fallbacks.get(`${wanted} as ${type}`) ?? []), t]);
   }
   for (const [what, [first, ...others]] of fallbacks) {
