@@ -16,6 +16,8 @@ export interface Vocabulary {
   types: Int32Array;
   ids: Map<string, number>;
   merges: [left: string, right: string][];
+  /** Added tokens that the model has no embedding for: left out. */
+  beyond: string[];
 }
 
 function readVocab(model: Fields): Map<string, number> {
@@ -67,6 +69,7 @@ export function readVocabulary(tokenizer: Fields, size: number): Vocabulary {
   const tokens = new Array<string | undefined>(size);
   const types = new Int32Array(size).fill(TOKEN.unused);
   const ids = new Map<string, number>();
+  const beyond: string[] = [];
   const place = (token: string, id: number, type: number) => {
     if (id >= size)
       throw new LmqError('model/config', 'the tokenizer has more tokens than the model', {
@@ -99,10 +102,12 @@ export function readVocabulary(tokenizer: Fields, size: number): Vocabulary {
           'Export to safetensors or to the lmq format instead.',
         );
     }
-    place(content, id, field(f, 'special') === true ? TOKEN.control : TOKEN.user);
+    if (id >= size)
+      beyond.push(content); // Gemma's text models: tokens of the ones that see
+    else place(content, id, field(f, 'special') === true ? TOKEN.control : TOKEN.user);
   }
   const filled: string[] = [];
   for (let i = 0; i < size; i++) filled.push(tokens[i] ?? `[PAD${i}]`);
   if (new Set(filled).size !== size) throw new LmqError('model/config', 'the padding names are taken', { op: OP, found: '[PADi]' });
-  return { tokens: filled, types, ids, merges: readMerges(model) };
+  return { tokens: filled, types, ids, merges: readMerges(model), beyond };
 }

@@ -3,6 +3,7 @@
  * @module
  */
 
+import { printable } from '@lmq/tensor';
 import { eatsSpaces, readVocabulary, type Vocabulary } from './_gguf-bpe.js';
 import { preTokenizerName } from './_gguf-pre.js';
 import { isSpm, spmVocabulary } from './_gguf-spm.js';
@@ -113,7 +114,7 @@ export function ggufTokenizer({ size, chatTemplate: jinja, ...parsed }: GgufToke
   if (type !== 'BPE') unsupported('tokenizer/unsupported', 'only BPE tokenizers can be written', type ?? 'none', HINT);
   const vocabulary = readVocabulary(tokenizer, size);
   const entries: GgufEntry[] = [];
-  const notes: string[] = [];
+  const notes = vocabulary.beyond.map((token) => `the added token ${printable(token)} is left out: the model has no embedding for it`);
   const add = (key: string, type: GgufEntry['type'], value: unknown) => entries.push({ key: `tokenizer.ggml.${key}`, type, value });
   if (isSpm(tokenizer)) {
     const { scores, addSpacePrefix } = spmVocabulary(tokenizer, vocabulary);

@@ -142,6 +142,13 @@ describe('ggufTokenizer: byte-level tokenizers', () => {
     expect(ggufTokenizer({ ...nfc, tokenizer: TOKENIZER }).notes).toEqual([]);
   });
 
+  it('leaves out added tokens that have no embedding, and says so', () => {
+    const added_tokens = [...TOKENIZER.added_tokens, { id: 8, content: '<image>', special: true }];
+    const { entries, notes } = ggufTokenizer({ config: CONFIG, tokenizer: tokenizer({ added_tokens }), size: 8 });
+    expect(values(entries)['tokenizer.ggml.tokens']).not.toContain('<image>');
+    expect(notes).toEqual([expect.stringMatching(/<image>/)]);
+  });
+
   it('takes the template of chat_template.jinja first', () => {
     const kv = values(make({ tokenizerConfig: { chat_template: 'old' }, chatTemplate: 'new' }));
     expect(kv['tokenizer.chat_template']).toBe('new');

@@ -27,6 +27,7 @@ import { exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
 import { type Fingerprint, fileState, fingerprintOf, windowsDigest } from './fingerprint.js';
 import type { OpenModel } from './open-model.js';
+import { planGguf } from './plan-gguf.js';
 import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 
 export interface QuantizeModelOpts extends LongCallOpts {
@@ -107,6 +108,8 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       hint: 'Leave it out.',
     });
   }
+  const gguf = { folder, architecture, recipe, name: basename(resolve(folder)), importance: opts.importance };
+  if (recipe.export !== 'lmq') await planGguf(model.checkpoint, gguf); // refuses what llama.cpp would not run
   await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
   const checkpoint = guardNonFinite(model.checkpoint, nonFinite);
   const calibration = opts.calibration ?? [];
@@ -134,7 +137,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     const written =
       recipe.export === 'lmq'
         ? { layers: [], files: [output], ...(await exportLmq(result, { ...shared, layers: quantized })) }
-        : await exportGguf(result, { ...shared, architecture, name: basename(resolve(folder)) });
+        : await exportGguf(result, { ...shared, ...gguf });
     const { bytes, notes } = written;
     const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
