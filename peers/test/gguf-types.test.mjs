@@ -32,11 +32,13 @@ const blockOf = (name) => (w) => (w.in % 256 === 0 && GGUF_TYPES.get(GGUF_FILE_T
 let dir;
 let llama;
 let backend;
+let importance;
 before(async () => {
   dir = mkdtempSync(join(tmpdir(), 'lmq-types-'));
   llama = await startLlama();
   backend = await wasmBackend();
   await writeSynthetic(join(dir, 'llama-256'), LLAMA);
+  importance = await importanceOf(join(dir, 'llama-256'), 'imatrix-dat');
 });
 after(async () => {
   await llama?.dispose();
@@ -61,6 +63,16 @@ async function write(source, name, output, opts = {}) {
   return report;
 }
 
+/** Importances of our own calibration, through a file. */
+async function importanceOf(source, format) {
+  const model = await openModel(source);
+  const output = join(dir, format);
+  await calibrateModel(model, { backend, output, format, calibration: [IDS, [...IDS].reverse()], minTokens: 0, force: true });
+  const opened = await openImportanceFile(output, model);
+  await model.close();
+  return opened;
+}
+
 async function typesOf(path) {
   const file = await openCheckpoint(path);
   const types = new Set([...file.tensors.values()].map((t) => t.format));
@@ -73,7 +85,7 @@ describe('widths of whole blocks', () => {
     if (name === 'mxfp4_moe') continue; // there are no experts: Q8_0 throughout
     test(name, async (t) => {
       const path = join(dir, `${name}.gguf`);
-      await write(join(dir, 'llama-256'), name, path);
+      await write(join(dir, 'llama-256'), name, path, name === 'q2_k_s' ? { importance } : {}); // refused without
       const types = await typesOf(path);
       const stored = { F32: 'fp32', F16: 'fp16', BF16: 'bf16' }[type] ?? type;
       assert.ok(types.has(stored), `${[...types]} without ${stored}`);
@@ -98,12 +110,7 @@ describe('lmq-nano, with fallback types where 640 columns are not whole blocks',
   }
 
   test('experts in MXFP4, and importances of our own calibration, in parts', async (t) => {
-    const model = await openModel('lmq-nano-moe');
-    const imatrix = join(dir, 'imatrix.gguf');
-    const windows = [IDS, [...IDS].reverse()];
-    await calibrateModel(model, { backend, output: imatrix, format: 'imatrix', calibration: windows, minTokens: 0 });
-    const importance = await openImportanceFile(imatrix, model);
-    await model.close();
+    const importance = await importanceOf('lmq-nano-moe', 'imatrix');
     await write('lmq-nano-moe', 'mxfp4_moe', join(dir, 'moe.gguf'));
     assert.ok((await typesOf(join(dir, 'moe.gguf'))).has('MXFP4'));
     await check(t, 'mxfp4_moe', join(dir, 'moe.gguf'));

@@ -28,7 +28,7 @@ const TABLE = {
   q5_k_s: [16, 'Q5_K'],
   q5_k_m: [17, 'Q5_K'],
   q6_k: [18, 'Q6_K'],
-  q2_k_s: [21, 'Q2_K'],
+  q2_k_s: [21, 'Q2_K'], // with importances only
   iq4_nl: [25, 'IQ4_NL'],
   iq4_xs: [30, 'IQ4_XS'],
   bf16: [32, 'BF16'],

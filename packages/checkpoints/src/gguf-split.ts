@@ -56,7 +56,8 @@ export async function openSplitGguf(source: ByteSource, openPart: (file: string)
   const given = await openGguf(source);
   const split = splitOf(given, source.name);
   if (!split) return given;
-  const plain = /[^/\\]*$/.exec(source.name)![0];
+  const place = /^https?:/i.test(source.name) ? source.name.replace(/[?#].*$/, '') : source.name;
+  const plain = /[^/\\]*$/.exec(place)![0];
   const stem = /^(.+)-\d{5}-of-\d{5}\.gguf$/.exec(plain)?.[1];
   const here = stem !== undefined && plain === ggufPartName(stem, split.no, split.count);
   if (!here) {

@@ -77,6 +77,14 @@ describe('split GGUF files', () => {
     }
   });
 
+  it('are found by the address of one, query and all', async () => {
+    const files = await partsOf();
+    const [first] = files.keys();
+    const source = memorySource(files.get(first!)!, `https://host/models/${first}?download=true`);
+    const file = await openSplitGguf(source, async (name) => memorySource(files.get(name)!, name));
+    expect(file.tensors.size).toBe(4);
+  });
+
   it('of one part are whole files', async () => {
     const files = await partsOf(CONTENTS, 1e9);
     expect((await open(files, 'model.gguf')).tensors.size).toBe(4);

@@ -154,6 +154,37 @@ describe('hostile files of a model', () => {
     expect(Math.min(ends.read, ends.refused)).toBeGreaterThan(COUNT / 200);
   });
 
+  it('key-values of every architecture of GGUF', () => {
+    const files = CASES.filter((name) => name !== 'llama-yarn-mscale').map((name) => {
+      const { config, tensors } = readCase(name);
+      const has = (tensor: string) => Object.hasOwn(tensors, tensor);
+      const { metadata, extra, place } = ggufModel(parseHfConfig(config, has), { fileType: 'f16' });
+      const names = Object.keys(tensors).map((tensor) => place(tensor));
+      return { metadata, extra, names: new Set(names.map((p) => (p && 'name' in p ? p.name : (p?.stack ?? '')))) };
+    });
+    const run = (rng: Rng) => {
+      const { metadata, extra, names } = pick(rng, files);
+      const values = new Map<string, unknown>(metadata.map((e) => [e.key, e.value]));
+      const architecture = metadata[0]!.value;
+      const more = [
+        'rope.scaling.type',
+        'rope.scaling.factor',
+        'rope.scale_linear',
+        'rope.freq_base_swa',
+        'attention.sliding_window_pattern',
+      ];
+      for (let n = 1 + rng.below(2); n > 0; n--) {
+        const key = pick(rng, [...values.keys(), ...more.map((m) => `${architecture}.${m}`)]);
+        values.set(key, pick(rng, [...JUNK, 'yarn', 'linear', 'llama', 'qwen2', 'gemma3', 'phi3', 1, 2, 6, 8, 64]));
+      }
+      const factors = extra[0] && pick(rng, [extra[0].data, extra[0].data, new Float32Array(8), new Float32Array(1e5)]);
+      const a = parseGgufConfig(values, (name) => names.has(name) || (name === 'rope_freqs.weight' && factors !== undefined), factors);
+      ropeFrequencies(a.rope, a.rope.rotary);
+    };
+    const ends = survive(COUNT / 3, 7, run, 2000);
+    expect(Math.min(ends.read, ends.refused)).toBeGreaterThan(COUNT / 60);
+  });
+
   it('refuses an id that would fill the memory', () => {
     for (const id of [296_000_000, 2 ** 53, -1, 0.5, '7', null]) {
       for (const place of ['vocab', 'added'] as const) {

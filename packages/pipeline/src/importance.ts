@@ -82,5 +82,7 @@ export async function imatrixOf(
     }
     done(++finished, input);
   }
-  return { entries, datasets: [dataset], chunks: Math.max(0, ...inputs.map((i) => i.sequences)) };
+  const chunks = Math.max(0, ...inputs.map((i) => i.sequences));
+  const tokens = Math.max(0, ...inputs.map((i) => i.tokens));
+  return { entries, datasets: [dataset], chunks, chunkSize: Math.round(tokens / Math.max(chunks, 1)) };
 }

@@ -138,6 +138,7 @@ describe('the method ggml', () => {
     ['floats', { stages: [{ method: 'ggml' }], export: 'gguf:f16' }, {}, 'export/unsupported'],
     ['results of other methods in a mixture', { stages: [{ method: 'rtn' }], export: 'gguf:q4_k_m' }, {}, 'export/unsupported'],
     ['nothing in a mixture', { stages: [], export: 'gguf:q4_k_m' }, {}, 'export/unsupported'],
+    ['the smallest mixture without importances', { export: 'gguf:q2_k_s' }, {}, 'argument/option'],
     ['an override that matches nothing', { export: 'gguf:q4_0', overrides: [{ match: 'lm_hed', type: 'Q8_0' }] }, {}, 'argument/option'],
     ['importances for nothing', { stages: [{ method: 'rtn' }] }, { importance: { of: () => undefined } }, 'argument/option'],
     ['parts of a folder', { stages: [{ method: 'rtn' }] }, { maxShardBytes: 1e6 }, 'argument/option'],
@@ -187,7 +188,7 @@ describe('importances', () => {
     const source = await fileSource(path('imatrix.gguf'));
     const imatrix = await readImatrix(source);
     await source.close();
-    expect([imatrix.datasets, imatrix.chunks, imatrix.entries.size]).toEqual([['two windows'], 2, 4 * 7]);
+    expect([imatrix.datasets, imatrix.chunks, imatrix.chunkSize, imatrix.entries.size]).toEqual([['two windows'], 2, 128, 4 * 7]);
     expect(imatrix.entries.get('blk.0.attn_v.weight')!.counts).toEqual(Float32Array.of(256));
   });
 

@@ -94,7 +94,16 @@ export async function planGguf(
     if (t.data) continue;
     const { type, wanted } = typeOf(t, checkpoint, { architecture, recipe, fileType, importance });
     t.type = type;
-    importance?.of(t.name, t.shape); // refuses those of another model before any work
+    const weighed = importance?.of(t.name, t.shape); // refuses those of another model before any work
+    if (fileType === 'q2_k_s' && type === 'Q2_K' && !weighed && t.name.startsWith('blk.')) {
+      throw new LmqError('argument/option', 'q2_k_s is for use with importances, without which llama.cpp refuses it too', {
+        op: 'export',
+        tensor: t.name,
+        expected: 'an importance matrix',
+        found: importance ? 'none of this tensor' : 'none',
+        hint: 'Give one, which lmq calibrate --export imatrix makes, or export to gguf:q2_k.',
+      });
+    }
     if (wanted) fallbacks.set(`${wanted} as ${type}`, [...(fallbacks.get(`${wanted} as ${type}`) ?? []), t]);
   }
   for (const [what, [first, ...others]] of fallbacks) {
