@@ -70,7 +70,8 @@ export async function readImatrix(source: ByteSource): Promise<Imatrix> {
 }
 
 function check(entry: ImatrixEntry, tensor: string, file: string): ImatrixEntry {
-  const bad = [...entry.counts, ...entry.sums].find((v) => !(v >= 0 && v < Number.POSITIVE_INFINITY));
+  const unsound = (v: number) => !(v >= 0 && v < Number.POSITIVE_INFINITY);
+  const bad = entry.counts.find(unsound) ?? entry.sums.find(unsound);
   if (bad !== undefined)
     fail('file/format', 'a sum of squares is negative or not finite', { op: OP, file, tensor, expected: '0 or more', found: bad });
   return entry;
