@@ -4,6 +4,7 @@
  */
 export * from './_node/calibrate-model.js';
 export * from './_node/estimate-model.js';
+export * from './_node/importance-file.js';
 export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';
 export * from './_node/read-tokens.js';
