@@ -20,6 +20,7 @@ export * from './ints.js';
 export { zeroPointValues } from './layouts/affine.js';
 export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';
 export { dense } from './layouts/dense.js';
+export * from './matmul-nbits.js';
 export * from './minifloats.js';
 export * from './mx.js';
 export * from './non-finite.js';

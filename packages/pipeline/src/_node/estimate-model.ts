@@ -10,6 +10,7 @@ import { isAsymmetric, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
 import { ggufBytesOf, planGguf } from './export-gguf.js';
+import { onnxBytesOf } from './export-onnx.js';
 import type { OpenModel } from './open-model.js';
 import type { QuantizeModelOpts } from './quantize-model.js';
 
@@ -72,6 +73,7 @@ export async function estimateModel(
   const quantized = new Map(planned.map((p) => [p.site.tensor, affineBytes(p.out, p.in, p.stage)]));
   let outputBytes = 0;
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
+  else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
   else {
     const described = [...checkpoint.tensors].map(
       ([name, info]) => [name, quantized.has(name) ? { ...info, format: 'affine' } : info] as const,

@@ -15,7 +15,7 @@ export interface ExportGgufOpts extends LongCallOpts {
   folder: string;
   output: string;
   force?: boolean;
-  target: Exclude<ExportName, 'lmq'>;
+  target: Exclude<ExportName, 'lmq' | 'onnx'>;
   /** Model name for `general.name`. */
   name: string;
 }

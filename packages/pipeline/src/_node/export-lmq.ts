@@ -55,7 +55,7 @@ export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Pr
  * Copies the files that travel along; returns what was left behind. A pipe may never end, and a link that leads out of the folder may name
  * what the user would not publish; but snapshots in the cache of Hugging Face are links to the blobs beside them.
  */
-async function copyAlong(from: string, to: string): Promise<string[]> {
+export async function copyAlong(from: string, to: string): Promise<string[]> {
   const home = await realpath(from);
   const homes = [home];
   if (basename(dirname(home)) === 'snapshots') homes.push(join(home, '..', '..', 'blobs'));

@@ -24,6 +24,7 @@ import { fileStores } from './activation-files.js';
 import { checkOutput } from './check-output.js';
 import { exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
+import { exportOnnx } from './export-onnx.js';
 import { type Fingerprint, fileState, fingerprintOf, windowsDigest } from './fingerprint.js';
 import type { OpenModel } from './open-model.js';
 import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
@@ -31,7 +32,7 @@ import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 export interface QuantizeModelOpts extends LongCallOpts {
   backend: Backend;
   recipe: Recipe;
-  /** File (GGUF) or folder (lmq) to write. */
+  /** File (GGUF) or folder (lmq, onnx) to write. */
   output: string;
   /** Token windows to calibrate on. */
   calibration?: ArrayLike<number>[];
@@ -90,7 +91,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       hint: 'Start from the original Hugging Face folder.',
     });
   }
-  const output = await checkOutput(opts.output, recipe.export === 'lmq' ? 'folder' : 'file', opts.force ?? false, 'quantize');
+  const output = await checkOutput(opts.output, recipe.export.startsWith('gguf:') ? 'file' : 'folder', opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
   await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
@@ -120,7 +121,9 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     const { bytes, notes } =
       recipe.export === 'lmq'
         ? await exportLmq(result, { ...shared, layers })
-        : await exportGguf(result, { ...shared, target: recipe.export, name: basename(resolve(folder)) });
+        : recipe.export === 'onnx'
+          ? await exportOnnx(result, { ...shared, architecture })
+          : await exportGguf(result, { ...shared, target: recipe.export, name: basename(resolve(folder)) });
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
     return {
       output: opts.output,
