@@ -27,7 +27,7 @@ export interface OnnxValue {
 }
 
 /** `number[]` is a list of integers. Whether a single number is an integer or a float must be said. */
-export type OnnxAttribute = { int: number } | { float: number } | { ints: readonly number[] };
+export type OnnxAttribute = { int: number } | { float: number } | { string: string } | { ints: readonly number[] };
 
 export interface OnnxNode {
   name: string;

@@ -198,7 +198,7 @@ function node({ name, op, domain, inputs, outputs, attributes = new Map() }: Onn
   ]);
 }
 
-/** `AttributeProto.type`: FLOAT 1, INT 2, INTS 7. */
+/** `AttributeProto.type`: FLOAT 1, INT 2, STRING 3, INTS 7. */
 function attribute(name: string, value: OnnxAttribute): Uint8Array {
   if ('float' in value) return concat([protoMessage([[1, name]]), protoFloat(2, value.float), protoMessage([[20, 1]])]);
   if ('int' in value)
@@ -206,6 +206,12 @@ function attribute(name: string, value: OnnxAttribute): Uint8Array {
       [1, name],
       [3, value.int],
       [20, 2],
+    ]);
+  if ('string' in value)
+    return protoMessage([
+      [1, name],
+      [4, value.string],
+      [20, 3],
     ]);
   return protoMessage([[1, name], ...value.ints.map((n) => [8, n] as const), [20, 7]]);
 }

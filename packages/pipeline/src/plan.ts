@@ -7,7 +7,6 @@ import { type Architecture, headSite, type Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
 import type { Recipe, Stage } from './api.js';
 import { checkExport } from './export-rules.js';
-import { checkOnnxArchitecture } from './onnx-graph/decoder.js';
 import { checkStage, matches, stageFor } from './recipe.js';
 
 /** One linear that will be quantized. */
@@ -81,7 +80,6 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     planned.push({ site, stage, out, in: width });
   }
   checkExport(recipe.export, planned);
-  if (recipe.export === 'onnx') checkOnnxArchitecture(architecture);
   return planned;
 }
 

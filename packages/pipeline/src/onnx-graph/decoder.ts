@@ -12,30 +12,16 @@
 import type { Checkpoint, OnnxGraph } from '@lmq/checkpoints';
 import { decode } from '@lmq/formats';
 import { type Architecture, headSite, type Site } from '@lmq/model';
-import { LmqError } from '@lmq/tensor';
 import { type AttentionShared, attention } from './_attention.js';
 import { type Builder, createBuilder } from './_builder.js';
 import { bytesOf, createSource, linear, multiply, type NBits, vector } from './_linear.js';
 import { attentionRun } from './_mask.js';
 import { mlp } from './_mlp.js';
+import { moe } from './_moe.js';
 import { rmsNorm } from './_norm.js';
 import { ropeAngles } from './_rope.js';
 
 export { OPSETS as ONNX_OPSETS } from './_builder.js';
-
-/**
- * Refuses an architecture that the graph does not cover, before any work.
- * @throws LmqError `export/unsupported`
- */
-export function checkOnnxArchitecture(a: Architecture): void {
-  if (!a.moe) return;
-  throw new LmqError('export/unsupported', 'ONNX export does not cover mixtures of experts', {
-    op: 'export',
-    expected: 'llama, mistral, qwen2, qwen3, gemma3_text or phi3',
-    found: a.family,
-    hint: 'The nearest exports that hold it: lmq, gguf:f16.',
-  });
-}
 
 /**
  * Builds the graph. Quantized weights are read once to see what they need; the bytes of all are read when the graph's tensors are asked for
@@ -50,7 +36,6 @@ export async function onnxDecoder(
   planned?: ReadonlyMap<string, NBits>,
 ): Promise<OnnxGraph> {
   const a = architecture;
-  checkOnnxArchitecture(a);
   const g = createBuilder();
   const source = createSource(g, checkpoint, a, planned);
   const sequence = (name: string, tokens: string) => g.input({ name, type: 'INT64', shape: ['batch_size', tokens] });
@@ -77,11 +62,11 @@ export async function onnxDecoder(
   let x = g.op('model.embed_tokens', 'Gather', [table, g.op('model.embed_tokens', 'Reshape', [ids, g.ints([-1])])]);
   if (a.embeddingScale !== undefined) x = g.op('model.embed_tokens', 'Mul', [x, g.floats(a.embeddingScale)]);
   for (let layer = 0; layer < a.layers; layer++) {
-    const site = (role: Site['role']) => a.sites.find((s) => s.layer === layer && s.role === role)!;
+    const site = (role: Site['role'], expert?: number) => a.sites.find((s) => s.layer === layer && s.role === role && s.expert === expert)!;
     const at = `model.layers.${layer}`;
     const mixed = await attention(source, norm(x, a.tensors.attentionNorm[layer]!, `${at}.attention_norm`), layer, site, shared);
     x = half(x, mixed, a.tensors.attentionPostNorm?.[layer], `${at}.attention_post_norm`);
-    const fed = await mlp(source, norm(x, a.tensors.mlpNorm[layer]!, `${at}.mlp_norm`), layer, site);
+    const fed = await (a.moe ? moe : mlp)(source, norm(x, a.tensors.mlpNorm[layer]!, `${at}.mlp_norm`), layer, site);
     x = half(x, fed, a.tensors.mlpPostNorm?.[layer], `${at}.mlp_post_norm`);
   }
   const states = norm(x, a.tensors.finalNorm, 'model.norm');
