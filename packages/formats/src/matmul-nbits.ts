@@ -1,12 +1,12 @@
 /**
  * Affine weights as ONNX Runtime's operator `com.microsoft.MatMulNBits` takes them, and back: codes [out, blocks, blockSize * bits / 8] with
  * the lowest bits first, scales [out, blocks], zero points [out, ceil(blocks * bits / 8)] packed like codes; w = (code - zero) * scale. A block
- * is a power of two of columns, at least 16, and the last one of a row is filled up. Source: the operator's schema in ONNX Runtime 1.30.
+ * is a power of two of columns, at least 16, and the last one of a row is filled up with zeros, which no input meets. Source: the operator's schema in ONNX Runtime 1.30.
  * @module
  */
 import { type Affine, LmqError } from '@lmq/tensor';
 import { zeroPointValues } from './layouts/affine.js';
-import { packRows, packStream, unpackRows } from './packing.js';
+import { packRows, packStream, rowBytes, unpackRows } from './packing.js';
 import { scaleValues } from './scales.js';
 import { validate } from './verbs.js';
 
@@ -76,21 +76,18 @@ export function affineToMatMulNBits(t: Affine): MatMulNBits {
     shape: [out, inputs],
     bits,
     blockSize,
-    codes: inputs === blocks * blockSize ? t.codes : filledUp(t, blocks * blockSize, blockZeros, blocks),
+    codes: resized(t.codes, out, rowBytes(inputs, bits), rowBytes(blocks * blockSize, bits)),
     scales: perBlock,
     ...(!middle && { zeroPoints: packRows(blockZeros, bits, out, blocks) }),
   };
 }
 
-/** Codes in rows of `width` columns; those past the weight are the zero point of their block, so that they stand for 0. */
-function filledUp({ codes, bits, shape: [out, inputs] }: Affine, width: number, zeros: Uint8Array, blocks: number): Uint8Array {
-  const from = unpackRows(codes, bits, out, inputs);
-  const to = new Uint8Array(out * width);
-  for (let r = 0; r < out; r++) {
-    to.fill(zeros[(r + 1) * blocks - 1]!, r * width, (r + 1) * width);
-    to.set(from.subarray(r * inputs, (r + 1) * inputs), r * width);
-  }
-  return packRows(to, bits, out, width);
+/** Rows of `from` bytes as rows of `to` bytes: cut off, or filled up with zeros. */
+function resized(codes: Uint8Array, rows: number, from: number, to: number): Uint8Array {
+  if (from === to) return codes;
+  const out = new Uint8Array(rows * to);
+  for (let r = 0; r < rows; r++) out.set(codes.subarray(r * from, r * from + Math.min(from, to)), r * to);
+  return out;
 }
 
 /**
@@ -100,16 +97,21 @@ function filledUp({ codes, bits, shape: [out, inputs] }: Affine, width: number, 
 export function matMulNBitsToAffine({ shape, bits, blockSize, codes, scales, zeroPoints }: MatMulNBits): Affine {
   const [out, inputs] = shape;
   const blocks = Math.ceil(inputs / blockSize);
-  const width = blocks * blockSize;
-  const wide = width > inputs ? unpackRows(codes, bits, out, width) : undefined;
-  const narrow = wide && Uint8Array.from({ length: out * inputs }, (_, i) => wide[Math.floor(i / inputs) * width + (i % inputs)]!);
+  const wide = rowBytes(blocks * blockSize, bits);
+  if (codes.length !== out * wide) {
+    throw new LmqError('argument/shape', 'codes do not fill the blocks', {
+      op: 'matMulNBitsToAffine',
+      expected: out * wide,
+      found: codes.length,
+    });
+  }
   const groupSize = Math.min(blockSize, inputs);
   const t: Affine = {
     kind: 'affine',
     shape: [out, inputs],
     bits,
     groupSize,
-    codes: narrow ? packRows(narrow, bits, out, inputs) : codes,
+    codes: resized(codes, out, wide, rowBytes(inputs, bits)),
     scales: { block: [1, groupSize], format: 'fp32', data: scales },
     ...(zeroPoints && { zeroPoints: packStream(unpackRows(zeroPoints, bits, out, blocks), bits) }),
   };
