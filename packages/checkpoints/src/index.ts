@@ -11,6 +11,7 @@ export * from './json.js';
 export * from './lmq.js';
 export * from './lmq-write.js';
 export * from './non-finite.js';
+export * from './onnx.js';
 export * from './onnx-model.js';
 export * from './onnx-write.js';
 export * from './open-quantized.js';

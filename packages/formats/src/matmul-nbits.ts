@@ -4,7 +4,7 @@
  * is a power of two of columns, at least 16, and the last one of a row is filled up with zeros, which no input meets. Source: the operator's schema in ONNX Runtime 1.30.
  * @module
  */
-import { type Affine, LmqError } from '@lmq/tensor';
+import { type Affine, type FloatData, type FloatFormat, LmqError } from '@lmq/tensor';
 import { zeroPointValues } from './layouts/affine.js';
 import { packRows, packStream, rowBytes, unpackRows } from './packing.js';
 import { scaleValues } from './scales.js';
@@ -26,7 +26,8 @@ export interface MatMulNBits {
   blockSize: number;
   /** Input B. */
   codes: Uint8Array;
-  scales: Float32Array;
+  scaleFormat: FloatFormat;
+  scales: FloatData;
   /** Absent: every zero point is `2 ** (bits - 1)`. */
   zeroPoints?: Uint8Array;
 }
@@ -77,6 +78,7 @@ export function affineToMatMulNBits(t: Affine): MatMulNBits {
     bits,
     blockSize,
     codes: resized(t.codes, out, rowBytes(inputs, bits), rowBytes(blocks * blockSize, bits)),
+    scaleFormat: 'fp32',
     scales: perBlock,
     ...(!middle && { zeroPoints: packRows(blockZeros, bits, out, blocks) }),
   };
@@ -94,7 +96,7 @@ function resized(codes: Uint8Array, rows: number, from: number, to: number): Uin
  * An operator's constants as an affine weight; what fills up the last block is dropped.
  * @throws LmqError `argument/*` for sizes that do not fit each other
  */
-export function matMulNBitsToAffine({ shape, bits, blockSize, codes, scales, zeroPoints }: MatMulNBits): Affine {
+export function matMulNBitsToAffine({ shape, bits, blockSize, codes, scaleFormat, scales, zeroPoints }: MatMulNBits): Affine {
   const [out, inputs] = shape;
   const blocks = Math.ceil(inputs / blockSize);
   const wide = rowBytes(blocks * blockSize, bits);
@@ -112,7 +114,7 @@ export function matMulNBitsToAffine({ shape, bits, blockSize, codes, scales, zer
     bits,
     groupSize,
     codes: resized(codes, out, wide, rowBytes(inputs, bits)),
-    scales: { block: [1, groupSize], format: 'fp32', data: scales },
+    scales: { block: [1, groupSize], format: scaleFormat, data: scales },
     ...(zeroPoints && { zeroPoints: packStream(unpackRows(zeroPoints, bits, out, blocks), bits) }),
   };
   validate(t);

@@ -31,6 +31,7 @@ describe('MatMulNBits', () => {
       shape: c.shape,
       blockSize: c.blockSize,
       codes: bytes(c.codes),
+      scaleFormat: 'fp32',
       scales: floats(c.scales),
       ...(c.zeroPoints && { zeroPoints: bytes(c.zeroPoints) }),
     };
@@ -106,7 +107,14 @@ describe('MatMulNBits', () => {
   });
 
   it('refuses constants that do not fit each other', () => {
-    const good = { shape: [2, 40] as [number, number], bits: 4, blockSize: 16, codes: new Uint8Array(48), scales: new Float32Array(6) };
+    const good: MatMulNBits = {
+      shape: [2, 40],
+      bits: 4,
+      blockSize: 16,
+      codes: new Uint8Array(48),
+      scaleFormat: 'fp32',
+      scales: new Float32Array(6),
+    };
     const code = (change: Partial<MatMulNBits>) => thrown(() => matMulNBitsToAffine({ ...good, ...change })).code;
     expect(matMulNBitsToAffine(good).shape).toEqual([2, 40]);
     expect(code({ codes: new Uint8Array(40) })).toBe('argument/shape');

@@ -9,6 +9,7 @@ import type { ByteSource, Checkpoint, SafetensorsFile } from '../api.js';
 import { openGguf } from '../gguf.js';
 import { openLmq } from '../lmq.js';
 import { LMQ_MANIFEST } from '../lmq-write.js';
+import { openOnnx } from '../onnx.js';
 import { openSafetensors } from '../safetensors.js';
 import { openSharded } from '../sharded.js';
 import { io, systemCode } from './errors.js';
@@ -99,6 +100,15 @@ async function openSingle(dir: string): Promise<SafetensorsFile> {
   return guarded(await fileSource(path), (s) => openSafetensors(s));
 }
 
+async function openOnnxFile(path: string): Promise<Checkpoint> {
+  const openData = async (location: string): Promise<ByteSource> => {
+    const data = join(dirname(path), location);
+    await checkInside(dirname(path), data);
+    return fileSource(data);
+  };
+  return guarded(await fileSource(path), (source) => openOnnx(source, { openData }));
+}
+
 async function openFolder(dir: string): Promise<Checkpoint> {
   const tensors = async (): Promise<SafetensorsFile | undefined> => {
     if (await exists(join(dir, SINGLE))) return openSingle(dir);
@@ -126,14 +136,15 @@ async function openFolder(dir: string): Promise<Checkpoint> {
 }
 
 /**
- * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, a GGUF file (told by its
- * first bytes). Headers are read and checked; data is read later, tensor by tensor. Close it when done.
+ * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, an `.onnx`
+ * file with its data beside it, a GGUF file (told by its first bytes). Headers are read and checked; data is read later, tensor by tensor. Close it when done.
  * @throws LmqError `file/missing`, `file/io`, or `file/truncated`, `file/format`, `file/limit` for a damaged file
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const info = await io(OP, path, () => stat(path));
   if (info.isDirectory()) return openFolder(path);
   if (path.endsWith('.index.json')) return openIndex(path);
+  if (path.endsWith('.onnx')) return openOnnxFile(path);
   return guarded(await fileSource(path), async (source) => {
     const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4);
     return String.fromCharCode(...magic) === 'GGUF' || path.endsWith('.gguf') ? openGguf(source) : openSafetensors(source);
