@@ -3,7 +3,7 @@ import type { Rng } from '@lmq/tensor';
 import { bytesOf, golden } from './_onnx.js';
 
 /** A field: a varint, bytes, or another message. */
-type Tree = [field: number, value: bigint | Uint8Array | Tree[]][];
+type Tree = [field: number, value: bigint | Uint8Array | Tree][];
 
 /** Fields that are messages, by the path of field numbers to them: graph, node, attribute, initializer, external data, opset, metadata. */
 const MESSAGES = new Set(['7', '7.1', '7.1.5', '7.5', '7.5.13', '8', '14']);

@@ -1,6 +1,6 @@
 /**
  * Which keys a query sees, as a number added to its scores: padding of the attention mask, and sliding windows. The operator leaves out later
- * keys by itself. Its own `local_window_size` is not used: before 2025 ONNX Runtime took it for one key more than it says now.
+ * keys by itself. Its own `local_window_size` is not used: versions of ONNX Runtime differ by one in how many keys that is.
  * @module
  */
 import type { Builder } from './_builder.js';

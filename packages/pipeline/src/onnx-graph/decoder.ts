@@ -6,7 +6,8 @@
  * for the first run. Outputs: `logits` [batch, tokens, vocab], and `present.<layer>.key` and `.value` with the tokens added.
  *
  * Inside, the residual stream is [batch * tokens, hidden]: only attention looks at sequences. What is not in ONNX's standard is in both
- * onnxruntime-node and the WebAssembly of onnxruntime-web: MatMulNBits, GroupQueryAttention, RotaryEmbedding, FastGelu.
+ * onnxruntime-node and the WebAssembly of onnxruntime-web, from version 1.22 on: MatMulNBits, GroupQueryAttention with a bias, RotaryEmbedding,
+ * FastGelu.
  * @module
  */
 import type { Checkpoint, OnnxGraph } from '@lmq/checkpoints';
@@ -22,6 +23,7 @@ import { rmsNorm } from './_norm.js';
 import { ropeAngles } from './_rope.js';
 
 export { OPSETS as ONNX_OPSETS } from './_builder.js';
+export type { NBits } from './_linear.js';
 
 /**
  * Builds the graph. Quantized weights are read once to see what they need; the bytes of all are read when the graph's tensors are asked for
