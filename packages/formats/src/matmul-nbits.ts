@@ -54,7 +54,8 @@ export function affineToMatMulNBits(t: Affine): MatMulNBits {
   const refuse = (what: string, expected: unknown, found: unknown, hint: string): never => {
     throw new LmqError('export/unsupported', what, { op: 'affineToMatMulNBits', expected, found, hint });
   };
-  if (bits !== 4 && bits !== 8) refuse('codes of this width cannot be multiplied', '4 or 8 bits', bits, `Use ${bits < 4 ? 4 : 8} bits.`);
+  if (!MATMUL_NBITS.some((n) => n === bits))
+    refuse('codes of this width cannot be multiplied', '4 or 8 bits', bits, `Use ${bits < 4 ? 4 : 8} bits.`);
   if (groupIndex) refuse('groups in act-order cannot be stored', 'groups of neighbouring columns', 'act-order', 'Use static groups.');
   if (scales.block[0] !== 1) refuse('a scale for several rows cannot be stored', '1 row', scales.block[0], 'Use a scale per row.');
   const blockSize = matMulBlockSize(groupSize, inputs);
