@@ -55,7 +55,7 @@ async function exported(name) {
   const golden = JSON.parse(readFileSync(new URL(`${name}.json`, GOLDEN), 'utf8'));
   const checkpoint = checkpointOf(golden);
   const architecture = parseHfConfig(golden.config, (t) => checkpoint.tensors.has(t));
-  const graph = await onnxDecoder(checkpoint, architecture);
+  const graph = await onnxDecoder({ checkpoint, architecture });
   const { model, files } = planOnnx(graph, { opsets: ONNX_OPSETS, dataName: 'model.onnx_data', maxDataBytes: 10_000, producer: 'lmq' });
   assert.ok(files.length > 1); // as of a model beyond 2 GB
   const path = join(dir, name);

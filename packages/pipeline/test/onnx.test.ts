@@ -102,7 +102,7 @@ describe('onnxDecoder', () => {
   it('reads no weight that is not quantized while it builds the graph', async () => {
     const { checkpoint, architecture, close } = await openModel('lmq-nano');
     const read = () => Promise.reject(new Error('a weight was read'));
-    const graph = await onnxDecoder({ ...checkpoint, read }, architecture);
+    const graph = await onnxDecoder({ checkpoint: { ...checkpoint, read }, architecture });
     expect(graph.inputs.map((i) => i.name).slice(0, 5)).toEqual([
       ...['input_ids', 'attention_mask', 'position_ids'],
       ...['past_key_values.0.key', 'past_key_values.0.value'],

@@ -31,7 +31,7 @@ const BITS_4 = { dtype: 'q4', file: 'model_q4.onnx' };
 /** Writes the folder; it appears under its name only when it is whole. */
 export async function exportOnnx(checkpoint: Checkpoint, opts: ExportOnnxOpts): Promise<{ bytes: number; notes: string[] }> {
   const { signal } = opts;
-  const graph = await onnxDecoder(checkpoint, opts.architecture);
+  const graph = await onnxDecoder({ ...opts, checkpoint });
   const { dtype, file } = fileOf(graph);
   const { model, files } = planOnnx(reporting(graph, opts), { opsets: ONNX_OPSETS, dataName: `${file}_data`, producer: 'lmq' });
   const config = await readConfig(opts.folder, 'config.json');
@@ -59,7 +59,7 @@ export async function onnxBytesOf(checkpoint: Checkpoint, architecture: Architec
     const blockSize = matMulBlockSize(stage.groupSize < 0 ? width : stage.groupSize, width);
     return [site.name, { bits: stage.bits, blockSize, zeroPoints: !stage.symmetric }] as const;
   });
-  const { tensors } = await onnxDecoder(checkpoint, architecture, new Map(quantization));
+  const { tensors } = await onnxDecoder({ checkpoint, architecture, planned: new Map(quantization) });
   return tensors.reduce((sum, t) => sum + t.shape.reduce((n, d) => n * d, t.dtype === 'FLOAT' ? 4 : 1), 0);
 }
 

@@ -13,6 +13,7 @@
 import type { Checkpoint, OnnxGraph } from '@lmq/checkpoints';
 import { decode } from '@lmq/formats';
 import { type Architecture, headSite, type Site } from '@lmq/model';
+import { createPhase, type LongCallOpts } from '@lmq/tensor';
 import { type AttentionShared, attention } from './_attention.js';
 import { type Builder, createBuilder } from './_builder.js';
 import { bytesOf, createSource, linear, multiply, type NBits, vector } from './_linear.js';
@@ -25,19 +26,22 @@ import { ropeAngles } from './_rope.js';
 export { OPSETS as ONNX_OPSETS } from './_builder.js';
 export type { NBits } from './_linear.js';
 
+export interface OnnxDecoderOpts extends LongCallOpts {
+  /** Affine weights of 4 and 8 bits become `MatMulNBits`, plain ones float32. */
+  checkpoint: Checkpoint;
+  architecture: Architecture;
+  /** Linears by name that will be quantized: for a look at the graph before the work. */
+  planned?: ReadonlyMap<string, NBits>;
+}
+
 /**
  * Builds the graph. Quantized weights are read once to see what they need; the bytes of all are read when the graph's tensors are asked for
  * them.
- * @param checkpoint affine weights of 4 and 8 bits become `MatMulNBits`, plain ones float32
- * @param planned linears by name that will be quantized: for a look at the graph before the work
- * @throws LmqError `export/unsupported` for what ONNX cannot hold, naming the linear
+ * @throws LmqError `export/unsupported` for what ONNX cannot hold, naming the linear; the abort reason of `signal`
  */
-export async function onnxDecoder(
-  checkpoint: Checkpoint,
-  architecture: Architecture,
-  planned?: ReadonlyMap<string, NBits>,
-): Promise<OnnxGraph> {
-  const a = architecture;
+export async function onnxDecoder(opts: OnnxDecoderOpts): Promise<OnnxGraph> {
+  const { checkpoint, architecture: a, planned } = opts;
+  const done = createPhase('graph', a.layers, 'layers', opts);
   const g = createBuilder();
   const source = createSource(g, checkpoint, a, planned);
   const sequence = (name: string, tokens: string) => g.input({ name, type: 'INT64', shape: ['batch_size', tokens] });
@@ -64,6 +68,7 @@ export async function onnxDecoder(
   let x = g.op('model.embed_tokens', 'Gather', [table, g.op('model.embed_tokens', 'Reshape', [ids, g.ints([-1])])]);
   if (a.embeddingScale !== undefined) x = g.op('model.embed_tokens', 'Mul', [x, g.floats(a.embeddingScale)]);
   for (let layer = 0; layer < a.layers; layer++) {
+    done(layer);
     const site = (role: Site['role'], expert?: number) => a.sites.find((s) => s.layer === layer && s.role === role && s.expert === expert)!;
     const at = `model.layers.${layer}`;
     const mixed = await attention(source, norm(x, a.tensors.attentionNorm[layer]!, `${at}.attention_norm`), layer, site, shared);
@@ -71,6 +76,7 @@ export async function onnxDecoder(
     const fed = await (a.moe ? moe : mlp)(source, norm(x, a.tensors.mlpNorm[layer]!, `${at}.mlp_norm`), layer, site);
     x = half(x, fed, a.tensors.mlpPostNorm?.[layer], `${at}.mlp_post_norm`);
   }
+  done(a.layers);
   const states = norm(x, a.tensors.finalNorm, 'model.norm');
   const flat = a.tensors.head === a.tensors.embedding ? multiply(g, states, table, 'lm_head') : await linear(source, states, headSite(a));
   g.op('lm_head', 'Reshape', [flat, apartShape(g, ids, a.vocab, 'lm_head')], { outputs: ['logits'] });
