@@ -20,12 +20,12 @@ rng = np.random.default_rng(11)
 K, N = 64, 12
 
 
-def model(weights, nodes, last):
+def model(weights, nodes, last, type=TensorProto.FLOAT):
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["tokens", K])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("x", type, ["tokens", K])],
+        [helper.make_tensor_value_info(last, type, None)],
         weights,
     )
     m = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -33,35 +33,36 @@ def model(weights, nodes, last):
     return m
 
 
-def matmuls():
-    a = rng.normal(size=(K, N)).astype(np.float32)
-    b = rng.normal(size=(N, 3)).astype(np.float32)
+def matmuls(dtype=np.float32):
+    a = rng.normal(size=(K, N)).astype(dtype)
+    b = rng.normal(size=(N, 3)).astype(dtype)
     nodes = [helper.make_node("MatMul", ["x", "layer.0.weight"], ["h"], name="a"), helper.make_node("MatMul", ["h", "layer.1.weight"], ["y"], name="b")]
-    return model([numpy_helper.from_array(a, "layer.0.weight"), numpy_helper.from_array(b, "layer.1.weight")], nodes, "y")
+    return model([numpy_helper.from_array(a, "layer.0.weight"), numpy_helper.from_array(b, "layer.1.weight")], nodes, "y", helper.np_dtype_to_tensor_dtype(a.dtype))
 
 
 def dequantized(m):
-    """W [N, K] of every MatMulNBits, by the runtime itself: the identity matrix times each."""
+    """W [N, K] of every MatMulNBits, by the runtime itself in float32: the identity matrix times each."""
     out = {}
-    constants = {t.name: t for t in m.graph.initializer}
+    constants = {}
+    for t in m.graph.initializer:
+        half = t.data_type == TensorProto.FLOAT16
+        constants[t.name] = numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float32), t.name) if half else t
     for node in m.graph.node:
         if node.op_type != "MatMulNBits":
             continue
         k = next(a.i for a in node.attribute if a.name == "K")
         one = helper.make_node("MatMulNBits", ["x", *node.input[1:]], ["y"], domain="com.microsoft")
         one.attribute.extend(a for a in node.attribute if a.name != "accuracy_level")
-        float_type = constants[node.input[2]].data_type
         graph = helper.make_graph(
             [one],
             "g",
-            [helper.make_tensor_value_info("x", float_type, [k, k])],
-            [helper.make_tensor_value_info("y", float_type, None)],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [k, k])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
             [constants[i] for i in node.input[1:] if i],
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
         single = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        dtype = np.float32 if float_type == TensorProto.FLOAT else np.float16
-        y = onnxruntime.InferenceSession(single.SerializeToString()).run(None, {"x": np.eye(k, dtype=dtype)})[0]
+        y = onnxruntime.InferenceSession(single.SerializeToString()).run(None, {"x": np.eye(k, dtype=np.float32)})[0]
         out[node.input[1]] = y.T
     return out
 
@@ -81,8 +82,8 @@ def case(name, m, files=None):
     }
 
 
-def quantized(**options):
-    quantizer = MatMulNBitsQuantizer(matmuls(), **options)
+def quantized(dtype=np.float32, **options):
+    quantizer = MatMulNBitsQuantizer(matmuls(dtype), **options)
     quantizer.process()
     return quantizer.model.model
 
@@ -90,6 +91,8 @@ def quantized(**options):
 case("4 bits", quantized(block_size=32, is_symmetric=False))
 case("4 bits, symmetric, accuracy level 4", quantized(block_size=16, is_symmetric=True, accuracy_level=4))
 case("8 bits", quantized(block_size=32, is_symmetric=False, bits=8))
+case("2 bits", quantized(block_size=32, is_symmetric=False, bits=2))
+case("half precision", quantized(np.float16, block_size=32, is_symmetric=False))
 
 stored = quantized(block_size=32, is_symmetric=False)
 with tempfile.TemporaryDirectory() as folder:
