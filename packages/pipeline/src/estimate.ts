@@ -77,12 +77,17 @@ export function estimateSeconds(
   return steps;
 }
 
-/** Bytes that live at once on top of the process as it is, at most. */
+/**
+ * Bytes that live at once on top of the process as it is, at most.
+ * @param tensorBytes of the tensors as they are stored
+ * @param widest bytes of the largest tensor while it is written, where that is more
+ */
 export function estimateMemory(
   a: Architecture,
   planned: readonly PlannedSite[],
   windows: WindowSizes,
   tensorBytes: ReadonlyMap<string, number>,
+  widest = 0,
 ): number {
   const f32 = 4;
   const calibrates = planned.some((p) => p.stage.method !== 'rtn');
@@ -108,7 +113,7 @@ export function estimateMemory(
     work = Math.max(work, own);
   }
   const embedding = calibrates && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
-  const write = 3 * Math.max(0, ...tensorBytes.values());
+  const write = 3 * Math.max(widest, ...tensorBytes.values());
   const garbage = Math.min(work, UNCOLLECTED_BYTES);
   return Math.max(2 * blocks * block + sums + Math.max(activations, work) + garbage, embedding, write);
 }

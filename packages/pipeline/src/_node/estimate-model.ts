@@ -84,6 +84,9 @@ export async function estimateModel(
   }
   const weights = planned.reduce((n, p) => n + p.out * p.in, 0);
   const codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
+  // exports that decode to float32
+  const elements = [...checkpoint.tensors.values()].map((t) => t.shape.reduce((n, d) => n * d, 1));
+  const widest = recipe.export === 'onnx' || recipe.export === 'gguf:f32' ? 4 * Math.max(...elements) : 0;
   const before = process.memoryUsage().rss;
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => p.stage.method !== 'rtn') ?? planned[0];
   const measured = await measureRates(backend, costliest?.stage, cpuMs);
@@ -100,7 +103,7 @@ export async function estimateModel(
       before +
         (threads - backend.threads) * THREAD_BYTES +
         RUNTIME_BYTES[asymmetric ? 'gptaq' : windows ? 'gptq' : solves ? 'statistics' : 'rtn'] +
-        SLACK * estimateMemory(a, planned, windows, tensorBytes),
+        SLACK * estimateMemory(a, planned, windows, tensorBytes, widest),
     ),
     steps,
   };
