@@ -1,7 +1,7 @@
 // onnxruntime-node and onnxruntime-web compute from our ONNX graphs of every family what transformers computed from the same weights (golden data of
 // @lmq/model): at once, token by token over the cache, and in a batch with padding on the left.
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -9,9 +9,11 @@ import * as node from 'onnxruntime-node';
 import * as web from 'onnxruntime-web';
 import { planOnnx, writeOnnxData } from '../../packages/checkpoints/dist/index.js';
 import { writeFileAtomic } from '../../packages/checkpoints/dist/node.js';
-import { dense } from '../../packages/formats/dist/index.js';
-import { parseHfConfig } from '../../packages/model/dist/index.js';
-import { ONNX_OPSETS, onnxDecoder } from '../../packages/pipeline/dist/index.js';
+import { decode, dense } from '../../packages/formats/dist/index.js';
+import { jsBackend } from '../../packages/kernels-js/dist/index.js';
+import { loadModel, parseHfConfig } from '../../packages/model/dist/index.js';
+import { ONNX_OPSETS, onnxDecoder, overlay } from '../../packages/pipeline/dist/index.js';
+import { rtn } from '../../packages/quant-core/dist/index.js';
 import { openDecoder } from '../_onnx.mjs';
 
 const GOLDEN = new URL('../../packages/model/test/golden/families/', import.meta.url);
@@ -51,18 +53,18 @@ function checkpointOf({ tensors, config }) {
   };
 }
 
-async function exported(name) {
+async function exported(name, change = (checkpoint) => checkpoint) {
   const golden = JSON.parse(readFileSync(new URL(`${name}.json`, GOLDEN), 'utf8'));
-  const checkpoint = checkpointOf(golden);
-  const architecture = parseHfConfig(golden.config, (t) => checkpoint.tensors.has(t));
+  const original = checkpointOf(golden);
+  const architecture = parseHfConfig(golden.config, (t) => original.tensors.has(t));
+  const checkpoint = await change(original, architecture);
   const graph = await onnxDecoder({ checkpoint, architecture });
   const { model, files } = planOnnx(graph, { opsets: ONNX_OPSETS, dataName: 'model.onnx_data', maxDataBytes: 10_000, producer: 'lmq' });
   assert.ok(files.length > 1); // as of a model beyond 2 GB
-  const path = join(dir, name);
-  mkdirSync(path);
+  const path = mkdtempSync(join(dir, name));
   await writeFileAtomic(join(path, 'model.onnx'), (sink) => sink.write(model));
   for (const f of files) await writeFileAtomic(join(path, f.name), (sink) => writeOnnxData(sink, f));
-  return { golden, path };
+  return { golden, path, checkpoint, architecture };
 }
 
 /** Largest difference between rows of logits and the golden ones from row `from` on. */
@@ -112,4 +114,40 @@ for (const name of FAMILIES) {
       assert.ok(Math.max(whole, stepped, padded) < TOLERANCE);
     }
   });
+}
+
+/** Every linear and the head, rounded to nearest. */
+const rounded = (opts) => async (checkpoint, architecture) => {
+  const names = new Set([...architecture.sites.map((s) => s.tensor), ...(architecture.tied ? [] : [architecture.tensors.head])]);
+  const weights = new Map();
+  for (const name of names) weights.set(name, rtn(decode(await checkpoint.read(name)), opts).weight);
+  return overlay(checkpoint, weights);
+};
+
+// biases behind quantized linears, a quantized head, parts of quantized fused tensors, experts and their router
+for (const [name, opts] of [
+  ['qwen2', { bits: 4, groupSize: 16 }],
+  ['llama-linear-biases', { bits: 8, groupSize: -1 }],
+  ['phi3', { bits: 4, groupSize: -1, symmetric: true }],
+  ['mixtral', { bits: 8, groupSize: 16, symmetric: true }],
+]) {
+  test(`${name}, quantized`, async (t) => {
+    const { golden, path, checkpoint, architecture } = await exported(name, rounded(opts));
+    const backend = jsBackend();
+    const model = await loadModel({ checkpoint, architecture, backend });
+    const s = backend.scope();
+    const logits = await s.read(await model.forward(s, golden.ids));
+    assert.ok(largest(logits.data, golden.logits) > 0.01, 'quantization changes the logits');
+    for (const [who, ort, runOpts] of RUNTIMES) {
+      const decoder = await openDecoder(ort, path, runOpts);
+      const worst = difference(await decoder.start()([golden.ids]), { logits: logits.data });
+      await decoder.release();
+      t.diagnostic(`${who}: largest difference from our forward pass ${worst.toExponential(1)}`);
+      assert.ok(worst < TOLERANCE);
+    }
+  });
+}
+
+function largest(a, b) {
+  return a.reduce((worst, x, i) => Math.max(worst, Math.abs(x - b[i])), 0);
 }

@@ -42,7 +42,8 @@ export async function exportOnnx(checkpoint: Checkpoint, opts: ExportOnnxOpts): 
     for (const data of files) await writeFileAtomic(join(dir, data.name), (sink) => writeOnnxData(sink, data), { signal });
     await writeFileAtomic(join(dir, file), (sink) => sink.write(model), { signal });
     const notes = await copyAlong(opts.folder, folder.dir);
-    if (opts.architecture.moe) notes.push(`transformers.js does not know ${opts.architecture.family}: load onnx/${file} with onnxruntime`);
+    if (opts.architecture.moe)
+      notes.push(`transformers.js 4.3 does not know ${opts.architecture.family}: load onnx/${file} with onnxruntime`);
     const loading = { dtype, use_external_data_format: { [file]: files.length } };
     await writeFile(join(folder.dir, 'config.json'), `${JSON.stringify(withLoading(config, loading), null, 2)}\n`);
     await folder.commit();

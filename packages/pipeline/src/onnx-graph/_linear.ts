@@ -56,6 +56,23 @@ export function createSource(
   };
 }
 
+/**
+ * Looks at what the checkpoint says of a tensor, since the graph is made from the configuration.
+ * @throws LmqError `model/missing`, `model/config` for another shape
+ */
+export function checkTensor(checkpoint: Checkpoint, tensor: string, shape: readonly number[]): void {
+  const info = checkpoint.tensors.get(tensor);
+  const facts = { op: 'export', tensor, ...(info && { file: info.file }) };
+  if (!info) throw new LmqError('model/missing', 'the checkpoint lacks a tensor', { ...facts, hint: 'Check that every file is there.' });
+  if (info.shape.length === shape.length && info.shape.every((n, i) => n === shape[i])) return;
+  throw new LmqError('model/config', 'the tensor does not have the shape that the configuration implies', {
+    ...facts,
+    expected: `[${shape.join(', ')}]`,
+    found: `[${info.shape.join(', ')}]`,
+    hint: 'The configuration and the weights are not of the same model.',
+  });
+}
+
 async function readWeight(checkpoint: Checkpoint, { tensor, slice }: Site): Promise<CompressedTensor> {
   const t = await checkpoint.read(tensor);
   return slice ? sliceRows(t, ...slice) : t;
@@ -65,6 +82,14 @@ async function readWeight(checkpoint: Checkpoint, { tensor, slice }: Site): Prom
 export async function linear(source: Source, x: string, site: Site): Promise<string> {
   const { g, checkpoint, architecture } = source;
   const [out, width] = siteShape(architecture, site);
+  if (!site.slice) checkTensor(checkpoint, site.tensor, [out, width]); // of a part, the length of the data is looked at
+  const undeclared = site.tensor.replace(/weight$/, 'bias');
+  if (!site.bias && undeclared !== site.tensor && checkpoint.tensors.has(undeclared)) {
+    throw new LmqError('model/unsupported', 'the checkpoint has a bias that the configuration does not declare', {
+      op: 'export',
+      tensor: undeclared,
+    });
+  }
   const bias = site.bias && vector(source, site.bias, `${site.name}.bias`, out);
   const quantization = await source.quantization(site);
   if (!quantization) {
@@ -120,6 +145,7 @@ export function vector(
   n: number,
   change: (v: number) => number = (v) => v,
 ): string {
+  checkTensor(checkpoint, tensor, [n]);
   return g.weight(name, [n], 'FLOAT', async () => bytesOf(decode(await checkpoint.read(tensor)).data.map(change)));
 }
 

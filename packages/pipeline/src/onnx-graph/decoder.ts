@@ -16,7 +16,7 @@ import { type Architecture, headSite, type Site } from '@lmq/model';
 import { createPhase, type LongCallOpts } from '@lmq/tensor';
 import { type AttentionShared, attention } from './_attention.js';
 import { type Builder, createBuilder } from './_builder.js';
-import { bytesOf, createSource, linear, multiply, type NBits, vector } from './_linear.js';
+import { bytesOf, checkTensor, createSource, linear, multiply, type NBits, vector } from './_linear.js';
 import { attentionRun } from './_mask.js';
 import { mlp } from './_mlp.js';
 import { moe } from './_moe.js';
@@ -37,7 +37,8 @@ export interface OnnxDecoderOpts extends LongCallOpts {
 /**
  * Builds the graph. Quantized weights are read once to see what they need; the bytes of all are read when the graph's tensors are asked for
  * them.
- * @throws LmqError `export/unsupported` for what ONNX cannot hold, naming the linear; the abort reason of `signal`
+ * @throws LmqError `export/unsupported` for what ONNX cannot hold, naming the linear; `model/*` for weights that the architecture does not
+ * describe; the abort reason of `signal`
  */
 export async function onnxDecoder(opts: OnnxDecoderOpts): Promise<OnnxGraph> {
   const { checkpoint, architecture: a, planned } = opts;
@@ -51,6 +52,7 @@ export async function onnxDecoder(opts: OnnxDecoderOpts): Promise<OnnxGraph> {
   g.output({ name: 'logits', type: 'FLOAT', shape: ['batch_size', 'sequence_length', a.vocab] });
 
   const shared = shareAttention(g, a, ids, mask, positions);
+  checkTensor(checkpoint, a.tensors.embedding, [a.vocab, a.hidden]);
   const table = g.weight('model.embed_tokens.weight', [a.vocab, a.hidden], 'FLOAT', async () =>
     bytesOf(decode(await checkpoint.read(a.tensors.embedding)).data),
   );
