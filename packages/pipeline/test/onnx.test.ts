@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { TensorInfo } from '@lmq/checkpoints';
 import { openCheckpoint } from '@lmq/checkpoints/node';
 import { decode } from '@lmq/formats';
 import { wasmBackend } from '@lmq/kernels-wasm';
@@ -109,6 +110,26 @@ describe('onnxDecoder', () => {
     ]);
     expect(graph.outputs.map((o) => o.name).slice(0, 3)).toEqual(['logits', 'present.0.key', 'present.0.value']);
     expect(graph.inputs[3]!.shape).toEqual(['batch_size', 2, 'past_sequence_length', 32]);
+    await close();
+  });
+
+  it('holds the checkpoint against the configuration', async () => {
+    const { checkpoint, architecture, close } = await openModel('lmq-nano');
+    const refusal = (change: (tensors: Map<string, TensorInfo>) => void) => {
+      const tensors = new Map(checkpoint.tensors);
+      change(tensors);
+      return problem(onnxDecoder({ checkpoint: { ...checkpoint, tensors }, architecture }));
+    };
+    const info = (name: string) => checkpoint.tensors.get(name)!;
+    const q = 'model.layers.1.self_attn.q_proj.weight';
+    expect(await refusal((t) => t.delete('model.norm.weight'))).toMatch(/^model\/missing .*model\.norm\.weight/);
+    expect(await refusal((t) => t.set(q, { ...info(q), shape: [256, 128] }))).toMatch(
+      /^model\/config .*q_proj.*\[256, 256\].*\[256, 128\]/,
+    );
+    const bias = q.replace('weight', 'bias');
+    expect(await refusal((t) => t.set(bias, { ...info(q), name: bias, shape: [256] }))).toMatch(
+      /^model\/unsupported .*does not declare.*bias/,
+    );
     await close();
   });
 });
