@@ -10,7 +10,7 @@ import { packRows, packStream, rowBytes, unpackRows } from './packing.js';
 import { scaleValues } from './scales.js';
 import { validate } from './verbs.js';
 
-/** Widths that all builds of the runtime multiply with. */
+/** Widths that the runtime's builds for servers and for browsers both multiply with. */
 export const MATMUL_NBITS = [4, 8] as const;
 
 /** The runtime has kernels for blocks of 16, 32, 64, 128 and 256 columns. */

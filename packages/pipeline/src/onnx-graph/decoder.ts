@@ -1,13 +1,13 @@
 /**
  * A decoder as an ONNX graph, from its {@link Architecture}: the computation of `Model.forward` of @lmq/model.
  *
- * Inputs, as transformers.js and Optimum name and feed them: `input_ids` [batch, tokens], `attention_mask` [batch, past + tokens],
+ * Inputs, as transformers.js names and feeds them: `input_ids` [batch, tokens], `attention_mask` [batch, past + tokens],
  * `position_ids` [batch, tokens], all int64, and `past_key_values.<layer>.key` and `.value` [batch, kvHeads, past, headDim], float32, past = 0
  * for the first run. Outputs: `logits` [batch, tokens, vocab], and `present.<layer>.key` and `.value` with the tokens added.
  *
  * Inside, the residual stream is [batch * tokens, hidden]: only attention looks at sequences. What is not in ONNX's standard is in both
- * onnxruntime-node and the WebAssembly of onnxruntime-web, from version 1.22 on: MatMulNBits, GroupQueryAttention with a bias, RotaryEmbedding,
- * FastGelu.
+ * onnxruntime-node and the WebAssembly of onnxruntime-web, from version 1.22 on: MatMulNBits (8 bits: from 1.23), GroupQueryAttention with a
+ * bias, RotaryEmbedding, FastGelu.
  * @module
  */
 import type { Checkpoint, OnnxGraph } from '@lmq/checkpoints';
