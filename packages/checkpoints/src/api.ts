@@ -31,7 +31,7 @@ export interface TensorInfo {
 
 /** A model file or folder of any format: named tensors, read one at a time. Hugging Face names, or the names the file has. */
 export interface Checkpoint {
-  readonly format: 'safetensors' | 'gguf' | 'lmq' | 'gptq' | 'awq' | 'compressed-tensors' | 'bitsandbytes' | 'hqq' | 'auto-round';
+  readonly format: 'safetensors' | 'gguf' | 'lmq' | 'gptq' | 'awq' | 'compressed-tensors' | 'bitsandbytes' | 'hqq' | 'auto-round' | 'onnx';
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** String metadata of the container (safetensors `__metadata__`), or GGUF key-values. */
   readonly metadata: ReadonlyMap<string, unknown>;

@@ -85,7 +85,7 @@ export interface CalibrationSpec {
 /** `lm_head`: the output head, where it is not the embedding matrix. */
 export type IncludeName = 'lm_head';
 
-export type ExportName = 'lmq' | `gguf:${GgufFileTypeName}`;
+export type ExportName = 'lmq' | 'onnx' | `gguf:${GgufFileTypeName}`;
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {

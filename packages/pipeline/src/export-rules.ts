@@ -2,6 +2,7 @@
  * Which results an export can hold. Nothing is ever quantized a second time to fit a file format.
  * @module
  */
+import { MATMUL_NBITS, matMulBlockSize } from '@lmq/formats';
 import { LmqError } from '@lmq/tensor';
 import type { ExportName, Recipe, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
@@ -51,6 +52,10 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
       hint: 'Export quantized weights to lmq, to gguf:f32 (decoded), or to a quantized GGUF type.',
     });
   }
+  if (target === 'onnx') {
+    checkOnnx(planned);
+    return;
+  }
   const need = blockStage(target);
   if (!need) {
     throw new LmqError('export/unsupported', `${target} holds what its own quantizer makes`, {
@@ -84,6 +89,24 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
       expected: `bits ${need.bits}, symmetric, fp16 scales, groups of a multiple of ${BLOCK} columns`,
       found: wrong.join(', '),
       hint: `The nearest exports that hold it: lmq (as it is), gguf:f32 (decoded). Or quantize with what ${target} needs.`,
+    });
+  }
+}
+
+/** Weights that are not quantized are float32 in ONNX; quantized ones must suit the operator `MatMulNBits`. */
+function checkOnnx(planned: readonly PlannedSite[]): void {
+  for (const { site, stage, in: width } of planned) {
+    const wrong: string[] = [];
+    if (!MATMUL_NBITS.some((bits) => bits === stage.bits)) wrong.push(`bits ${stage.bits}`);
+    if (matMulBlockSize(stage.groupSize < 0 ? width : stage.groupSize, width) === 0) wrong.push(`groupSize ${stage.groupSize}`);
+    if (stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups true)');
+    if (!wrong.length) continue;
+    throw new LmqError('export/unsupported', 'onnx cannot hold this linear', {
+      op: 'export',
+      tensor: site.name,
+      expected: 'bits 4 or 8, groups of a multiple of 16 columns',
+      found: wrong.join(', '),
+      hint: 'The nearest exports that hold it: lmq (as it is), gguf:f32 (decoded). Or quantize with what onnx needs.',
     });
   }
 }

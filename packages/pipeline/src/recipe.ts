@@ -10,7 +10,7 @@ import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage 
 
 export const METHODS = ['rtn', 'gptq', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
-export const EXPORTS: readonly ExportName[] = ['lmq', ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const)];
+export const EXPORTS: readonly ExportName[] = ['lmq', 'onnx', ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const)];
 /** Types that an override may name: those that can be written. */
 const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode)];
 

@@ -11,6 +11,7 @@ import { calibrates, isAsymmetric, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
 import { measureBlockRates } from './block-rates.js';
+import { onnxBytesOf } from './export-onnx.js';
 import type { OpenModel } from './open-model.js';
 import { ggufBytesOf, planGguf } from './plan-gguf.js';
 import { checkImportance, type QuantizeModelOpts } from './quantize-model.js';
@@ -79,6 +80,7 @@ export async function estimateModel(
   const workBytes = codeBytes;
   let encoding = 0;
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
+  else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
   else {
     const described = [...checkpoint.tensors].map(
       ([name, info]) => [name, quantized.has(name) ? { ...info, format: 'affine' } : info] as const,
@@ -98,6 +100,9 @@ export async function estimateModel(
       }
     }
   }
+  // exports that decode to float32
+  const elements = [...checkpoint.tensors.values()].map((t) => t.shape.reduce((n, d) => n * d, 1));
+  const widest = recipe.export === 'onnx' || recipe.export === 'gguf:f32' ? 4 * Math.max(...elements) : 0;
   const before = process.memoryUsage().rss;
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
   const measured = await measureRates(backend, costliest?.stage, cpuMs);
@@ -115,7 +120,7 @@ export async function estimateModel(
       before +
         (threads - backend.threads) * THREAD_BYTES +
         RUNTIME_BYTES[asymmetric ? 'gptaq' : windows ? 'gptq' : solves ? 'statistics' : 'rtn'] +
-        SLACK * estimateMemory(a, planned, windows, tensorBytes),
+        SLACK * estimateMemory(a, planned, windows, tensorBytes, widest),
     ),
     steps,
   };

@@ -67,7 +67,7 @@ export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Pr
  * Copies the files that travel along; returns what was left behind. A pipe may never end, and a link that leads out of the folder may name
  * what the user would not publish.
  */
-async function copyAlong(from: string, to: string): Promise<string[]> {
+export async function copyAlong(from: string, to: string): Promise<string[]> {
   const notes: string[] = [];
   for (const name of await readdir(from)) {
     if (!TRAVELS.test(name)) continue;

@@ -17,6 +17,7 @@ import { fileStores } from './activation-files.js';
 import { checkOutput } from './check-output.js';
 import { exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
+import { exportOnnx } from './export-onnx.js';
 import { type Fingerprint, fileState, fingerprintOf, policyPrint, windowsDigest } from './fingerprint.js';
 import { guardWeights, type NonFiniteOpts } from './guard-weights.js';
 import type { OpenModel } from './open-model.js';
@@ -27,7 +28,7 @@ import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 export interface QuantizeModelOpts extends LongCallOpts, NonFiniteOpts {
   backend: Backend;
   recipe: Recipe;
-  /** File (GGUF) or folder (lmq) to write. */
+  /** File (GGUF) or folder (lmq, onnx) to write. */
   output: string;
   /** Token windows to calibrate on. */
   calibration?: ArrayLike<number>[];
@@ -84,11 +85,12 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       hint: 'Start from the original Hugging Face folder.',
     });
   }
-  const output = await checkOutput(opts.output, recipe.export === 'lmq' ? 'folder' : 'file', opts.force ?? false, 'quantize');
+  const isGguf = recipe.export.startsWith('gguf:');
+  const output = await checkOutput(opts.output, isGguf ? 'file' : 'folder', opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(opts.importance, recipe);
-  if (opts.maxShardBytes !== undefined && recipe.export === 'lmq') {
+  if (opts.maxShardBytes !== undefined && !isGguf) {
     throw new LmqError('argument/option', 'the size of parts is for GGUF files', {
       op: 'quantize',
       found: recipe.export,
@@ -96,7 +98,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     });
   }
   const gguf = { folder, architecture, recipe, name: basename(resolve(folder)), importance: opts.importance };
-  if (recipe.export !== 'lmq') await planGguf(model.checkpoint, gguf); // refuses what llama.cpp would not run
+  if (isGguf) await planGguf(model.checkpoint, gguf); // refuses what llama.cpp would not run
   const checkpoint = await guardWeights(model.checkpoint, opts);
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
@@ -123,7 +125,9 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     const written =
       recipe.export === 'lmq'
         ? { layers: [], files: [output], ...(await exportLmq(result, { ...shared, layers: quantized })) }
-        : await exportGguf(result, { ...shared, ...gguf });
+        : recipe.export === 'onnx'
+          ? { layers: [], files: [output], ...(await exportOnnx(result, { ...shared, architecture })) }
+          : await exportGguf(result, { ...shared, ...gguf });
     const { bytes, notes } = written;
     const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
