@@ -3,6 +3,7 @@
  * @module
  */
 import { LmqError } from '@lmq/tensor';
+import { folderFormat, isFolderName } from './_folders/table.js';
 import type { ExportName, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
 
@@ -20,12 +21,21 @@ export function blockStage(target: ExportName): Pick<Stage, 'bits' | 'groupSize'
   return BLOCK_STAGES[target as keyof typeof BLOCK_STAGES];
 }
 
+/** Whether an export is one file, or a folder. */
+export function outputKind(target: ExportName): 'file' | 'folder' {
+  return target.startsWith('gguf:') ? 'file' : 'folder';
+}
+
 /**
  * Refuses an export that cannot hold what the plan produces.
  * @throws LmqError `export/unsupported` naming the first linear that does not fit and the nearest export that does
  */
 export function checkExport(target: ExportName, planned: readonly PlannedSite[]): void {
   if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
+  if (isFolderName(target)) {
+    folderFormat(target).check(planned);
+    return;
+  }
   if (target === 'gguf:f16') {
     if (!planned.length) return;
     throw new LmqError('export/unsupported', 'a product of code and scale is not a half-precision number', {

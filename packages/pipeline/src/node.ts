@@ -3,6 +3,8 @@
  * @module
  */
 export * from './_node/calibrate-model.js';
+export type { Change } from './_node/changes.js';
+export * from './_node/convert-model.js';
 export * from './_node/estimate-model.js';
 export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';

@@ -7,7 +7,7 @@ import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage 
 
 export const METHODS = ['rtn', 'gptq'] as const;
 export const INCLUDES = ['lm_head'] as const;
-export const EXPORTS = ['lmq', 'gguf:f32', 'gguf:f16', 'gguf:q8_0', 'gguf:q4_0'] as const;
+export const EXPORTS = ['lmq', 'gguf:f32', 'gguf:f16', 'gguf:q8_0', 'gguf:q4_0', 'gptq', 'gptq:v2', 'awq', 'safetensors'] as const;
 
 /** Defaults of a stage, by the papers' reference code. */
 export const STAGE_DEFAULTS: Stage = {
@@ -56,8 +56,13 @@ export function parseRecipe(input: unknown): Recipe {
   checkInteger(spec.samples, 'calibration.samples', 1, 1e6, 'recipe');
   if (spec.seqLen !== undefined) checkInteger(spec.seqLen, 'calibration.seqLen', 2, 1e6, 'recipe');
   checkInteger(spec.seed, 'calibration.seed', 0, 2 ** 32 - 1, 'recipe');
-  const target = checkOneOf<ExportName>(String(top.export ?? 'lmq'), 'export', EXPORTS, 'recipe');
+  const target = checkExportName(String(top.export ?? 'lmq'));
   return { stages, ...(include.length && { include: [...new Set(include)] }), overrides, calibration: spec, export: target };
+}
+
+/** The name of an export. @throws LmqError `argument/option` listing them */
+export function checkExportName(name: string): ExportName {
+  return checkOneOf<ExportName>(name, 'export', EXPORTS, 'recipe');
 }
 
 /** The options of one linear: the stage with every matching override applied, or null where it is skipped. */

@@ -22,8 +22,8 @@ export function addQuantize(lmq: Command, cli: Context): void {
   const { terminal, signal } = cli;
   const command = lmq
     .command('quantize <model>')
-    .description('quantize a model into an lmq folder or a GGUF file')
-    .requiredOption('-o, --output <path>', 'folder (lmq) or file (GGUF) to write')
+    .description('quantize a model into a folder (lmq, GPTQ, AWQ) or a GGUF file')
+    .requiredOption('-o, --output <path>', 'folder or file (GGUF) to write')
     .option('--force', 'replace an existing output')
     .option('--restart', 'throw away what an interrupted run has left, instead of going on from it')
     .option('--dry-run', 'check everything and print an estimate, but write nothing');

@@ -4,11 +4,14 @@
  */
 import { basename, resolve } from 'node:path';
 import type { Backend } from '@lmq/tensor';
+import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
 import { isAsymmetric, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
+import { configOf } from './companions.js';
+import { dtypeOf } from './export-folder.js';
 import { ggufBytesOf, planGguf } from './export-gguf.js';
 import type { OpenModel } from './open-model.js';
 import type { QuantizeModelOpts } from './quantize-model.js';
@@ -72,7 +75,12 @@ export async function estimateModel(
   const quantized = new Map(planned.map((p) => [p.site.tensor, affineBytes(p.out, p.in, p.stage)]));
   let outputBytes = 0;
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
-  else {
+  else if (isFolderName(recipe.export)) {
+    const format = folderFormat(recipe.export);
+    const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
+    const stored = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype)]));
+    for (const [name, bytes] of tensorBytes) outputBytes += stored.get(name) ?? bytes;
+  } else {
     const described = [...checkpoint.tensors].map(
       ([name, info]) => [name, quantized.has(name) ? { ...info, format: 'affine' } : info] as const,
     );

@@ -15,7 +15,7 @@ export interface ExportGgufOpts extends LongCallOpts {
   folder: string;
   output: string;
   force?: boolean;
-  target: Exclude<ExportName, 'lmq'>;
+  target: Extract<ExportName, `gguf:${string}`>;
   /** Model name for `general.name`. */
   name: string;
 }

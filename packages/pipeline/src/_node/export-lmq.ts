@@ -3,25 +3,23 @@
  * licence files. The folder loads wherever a model is expected.
  * @module
  */
-import { copyFile, readdir, realpath, stat, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Checkpoint, LMQ_MANIFEST, type LmqEntry, lmqManifest, type TensorToWrite, toLmqTensors } from '@lmq/checkpoints';
 import { createFolder, writeShards } from '@lmq/checkpoints/node';
-import { type LongCallOpts, printable } from '@lmq/tensor';
-import type { LayerReport, Recipe } from '../api.js';
+import type { LongCallOpts } from '@lmq/tensor';
+import type { LayerReport } from '../api.js';
+import { type Companions, writeCompanions } from './companions.js';
 
 export interface ExportLmqOpts extends LongCallOpts {
-  /** Source folder, for the files that travel along. */
-  folder: string;
+  companions: Companions;
   output: string;
   force?: boolean;
-  recipe: Recipe;
-  layers: LayerReport[];
+  /** Kept in lmq.json, e.g. the recipe. */
+  info: Record<string, unknown>;
+  /** Kept in lmq-report.json. */
+  layers?: LayerReport[];
 }
-
-/** Files of a model folder that are not weights and mean the same for the quantized model. */
-const TRAVELS =
-  /^(config\.json|generation_config\.json|tokenizer.*|special_tokens_map\.json|vocab\..*|merges\.txt|chat_template\..*|(LICEN[CS]E|NOTICE|USE_POLICY)(\..*)?)$/i;
 
 /** Writes the folder; it appears under its name only when it is whole. */
 export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Promise<{ bytes: number; notes: string[] }> {
@@ -40,31 +38,13 @@ export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Pr
       }
     }
     await writeShards(folder.dir, tensors, { signal: opts.signal, onProgress: opts.onProgress });
-    const notes = await copyAlong(opts.folder, folder.dir);
-    await writeFile(join(folder.dir, 'lmq-report.json'), `${JSON.stringify({ layers: opts.layers }, null, 1)}\n`);
-    await writeFile(join(folder.dir, LMQ_MANIFEST), lmqManifest(entries, { recipe: opts.recipe }));
+    const notes = await writeCompanions(opts.companions, folder.dir);
+    if (opts.layers) await writeFile(join(folder.dir, 'lmq-report.json'), `${JSON.stringify({ layers: opts.layers }, null, 1)}\n`);
+    await writeFile(join(folder.dir, LMQ_MANIFEST), lmqManifest(entries, opts.info));
     await folder.commit();
     return { bytes, notes };
   } catch (e) {
     await folder.abort();
     throw e;
   }
-}
-
-/**
- * Copies the files that travel along; returns what was left behind. A pipe may never end, and a link that leads out of the folder may name
- * what the user would not publish; but snapshots in the cache of Hugging Face are links to the blobs beside them.
- */
-async function copyAlong(from: string, to: string): Promise<string[]> {
-  const home = await realpath(from);
-  const homes = [home];
-  if (basename(dirname(home)) === 'snapshots') homes.push(join(home, '..', '..', 'blobs'));
-  const notes: string[] = [];
-  for (const name of await readdir(from)) {
-    if (!TRAVELS.test(name)) continue;
-    const file = await realpath(join(from, name)).catch(() => undefined); // a link to nothing
-    if (file && homes.includes(dirname(file)) && (await stat(file)).isFile()) await copyFile(file, join(to, name));
-    else notes.push(`${printable(name)} is not copied along: it is not a regular file of the model folder`);
-  }
-  return notes;
 }

@@ -14,14 +14,19 @@ import {
   openLmq,
   toLmqTensors,
 } from '@lmq/checkpoints';
+import type { Architecture } from '@lmq/model';
 import { type Backend, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { isFolderName } from '../_folders/table.js';
 import type { LayerReport, Recipe } from '../api.js';
+import { outputKind } from '../export-rules.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
 import { checkStatistics, type Statistics } from '../statistics.js';
 import { fileStores } from './activation-files.js';
+import { linearsOf } from './as-hf-model.js';
 import { checkOutput } from './check-output.js';
+import { exportFolder } from './export-folder.js';
 import { exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
 import { type Fingerprint, fileState, fingerprintOf, windowsDigest } from './fingerprint.js';
@@ -31,7 +36,7 @@ import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 export interface QuantizeModelOpts extends LongCallOpts {
   backend: Backend;
   recipe: Recipe;
-  /** File (GGUF) or folder (lmq) to write. */
+  /** File (GGUF) or folder (all else) to write. */
   output: string;
   /** Token windows to calibrate on. */
   calibration?: ArrayLike<number>[];
@@ -90,7 +95,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       hint: 'Start from the original Hugging Face folder.',
     });
   }
-  const output = await checkOutput(opts.output, recipe.export === 'lmq' ? 'folder' : 'file', opts.force ?? false, 'quantize');
+  const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
   await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
@@ -116,11 +121,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       checkpoint,
       work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
     );
-    const shared = { ...opts, folder, output };
-    const { bytes, notes } =
-      recipe.export === 'lmq'
-        ? await exportLmq(result, { ...shared, layers })
-        : await exportGguf(result, { ...shared, target: recipe.export, name: basename(resolve(folder)) });
+    const { bytes, notes } = await exportModel(result, architecture, { ...opts, folder, output, layers });
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
     return {
       output: opts.output,
@@ -134,6 +135,20 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       notes,
     };
   });
+}
+
+/** Writes the result in the format of the recipe. */
+function exportModel(
+  result: Checkpoint,
+  architecture: Architecture,
+  opts: QuantizeModelOpts & { folder: string; layers: LayerReport[] },
+): Promise<{ bytes: number; notes: string[] }> {
+  const { recipe, folder, layers } = opts;
+  const target = recipe.export;
+  const companions = { folder, files: {} };
+  if (target === 'lmq') return exportLmq(result, { ...opts, companions, info: { recipe }, layers });
+  if (isFolderName(target)) return exportFolder(result, { ...opts, companions, target, linears: linearsOf(architecture) });
+  return exportGguf(result, { ...opts, target, name: basename(resolve(folder)) });
 }
 
 /** Reads every tensor once, so that what is wrong with the last one is known before hours of work. */
