@@ -14,6 +14,7 @@ import { addEval } from './commands/eval.js';
 import { addGenerate } from './commands/generate.js';
 import { addInspect } from './commands/inspect.js';
 import { addQuantize } from './commands/quantize.js';
+import { addVerify } from './commands/verify.js';
 import { exitCode, explain } from './exit.js';
 import { createTerminal, type Terminal } from './terminal.js';
 
@@ -99,6 +100,7 @@ function program(context: Context): Command {
   addCompare(lmq, context);
   addGenerate(lmq, context);
   addConvert(lmq, context);
+  addVerify(lmq, context);
   for (const c of lmq.commands)
     c.option('--json', 'print one JSON object on stdout, for machines')
       .option('--quiet', 'no progress on stderr')

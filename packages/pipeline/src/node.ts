@@ -10,3 +10,5 @@ export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';
 export * from './_node/read-tokens.js';
 export { readJson } from './_node/text-files.js';
+export * from './_node/verify-model.js';
+export type { Finding } from './_verify/finding.js';
