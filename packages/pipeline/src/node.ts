@@ -5,6 +5,7 @@
 export * from './_node/calibrate-model.js';
 export type { Change } from './_node/changes.js';
 export * from './_node/convert-model.js';
+export * from './_node/describe-format.js';
 export * from './_node/estimate-model.js';
 export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';

@@ -147,7 +147,7 @@ async function readAll(
     symmetric &&= t.kind !== 'affine' || t.zeroPoints === undefined;
     if (checkpoint.format === 'gptq' && t.kind === 'affine' && t.zeroPoints && t.bits <= 4) means.push(meanCode(t));
   }
-  if (symmetric && quantization && (quantization.sym === false || quantization.zero_point === true) && bytes)
+  if (symmetric && quantization && quantization.sym === false && bytes)
     findings.push(warning('labels', 'the label says asymmetric, and all zero points are in the middle', { file: 'config.json' }));
   const off = offByOne(means, version);
   if (off) findings.push({ ...off, file: 'config.json' });
