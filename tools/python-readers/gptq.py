@@ -7,7 +7,7 @@ decode with those that lmq decodes; what AutoGPTQ packs of these weights with wh
     lmq quantize lmq-nano -o model --bits 4 --group-size 64 --export gptq
     python tools/python-readers/gptq.py SRC model
 """
-import re, sys, types
+import sys, types
 import torch
 from _packages import config_of, function_of, ours, same, tensors_of
 
@@ -19,7 +19,7 @@ base = "gptqmodel-*/gptqmodel/nn_modules/qlinear/__init__.py"
 shifts = {n: function_of(src, base, n, {"_torch_shift_factor": function_of(src, base, "_torch_shift_factor")}) for n in ("_torch_right_shift", "_torch_left_shift")}
 dequantize_v2 = function_of(src, base, "dequantize_weight", shifts)
 from_codes = function_of(src, base, "_dequantize_from_codes")
-override_of = function_of(src, "gptqmodel-*/gptqmodel/quantization/config.py", "_resolve_dynamic_override", {"re": re, "pcre": re})
+literal_of = function_of(src, "gptqmodel-*/gptqmodel/quantization/config.py", "_extract_literal_regex_pattern")
 
 config = config_of(folder, "gptq")
 v2 = config["checkpoint_format"] == "gptq_v2"
@@ -27,6 +27,9 @@ stored = tensors_of(folder)
 decoded = ours(folder)
 modules = [n.removesuffix(".qweight") for n in stored if n.endswith(".qweight")]
 assert modules
+# GPTQModel knows a rule for one name by this function, and then looks names up instead of matching them
+rules = {literal_of(rule[2:]): False if rule.startswith("-:") else value for rule, value in config.get("dynamic", {}).items()}
+assert None not in rules
 
 
 def shifts_of(bits):
@@ -73,8 +76,7 @@ for module in modules:
     inputs = parts["qweight"].shape[0] * 32 // bits
     weight = decode(parts, bits, inputs, out)
     same(f"{module}: weights", weight.t().contiguous(), decoded[f"{module}.weight"])
-    rule = override_of(config["dynamic"], module) if config.get("dynamic") else None
-    rule = rule or {}
+    rule = rules.get(module, {})
     size = rule.get("group_size", config["group_size"])
     assert rule.get("bits", config["bits"]) == bits and -(-inputs // (inputs if size == -1 else size)) == groups, module
     raw = zeros_of(parts, bits, out)
@@ -89,5 +91,5 @@ for module in modules:
 for name in decoded:
     module = name.removesuffix(".weight")
     if module not in modules and "proj" in module:
-        assert override_of(config["dynamic"], module) is False, f"{module}: not quantized, and no rule says so"
+        assert rules[module] is False, f"{module}: not quantized, and no rule says so"
 print(f"{folder}: {len(modules)} linears of GPTQ {'v2' if v2 else 'v1'} are the same, packed and decoded")

@@ -4,6 +4,7 @@
  */
 export * from './_node/calibrate-model.js';
 export type { Change } from './_node/changes.js';
+export type { LinearError } from './_node/compare-linears.js';
 export * from './_node/convert-model.js';
 export * from './_node/describe-format.js';
 export * from './_node/estimate-model.js';

@@ -1,6 +1,6 @@
 // Models stored in other formats: what is written decodes to the same values, or the conversion is refused before anything is written.
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -216,6 +216,20 @@ describe('convert', () => {
     await convert(at('q4.gguf'), 'yes.gguf', 'gguf:q4_0', { original: nano });
     expect(readFileSync(at('yes.gguf')).equals(readFileSync(at('q4.gguf')))).toBe(false); // the name in its metadata
     expect(await valuesOf(at('yes.gguf'))).toEqual(await valuesOf(at('q4.gguf')));
+  });
+
+  it('an interrupted conversion leaves nothing', async () => {
+    for (const target of ['awq', 'lmq', 'gguf:q4_0'] as const) {
+      const stop = new AbortController();
+      const model = await openModel(at('g32'));
+      const onProgress = ({ phase, done }: { phase: string; done: number }) => {
+        if (phase === 'write' && done > 0) stop.abort(new Error('stop'));
+      };
+      const before = readdirSync(dir);
+      await expect(convertModel(model, { export: target, output: at('stopped'), signal: stop.signal, onProgress })).rejects.toThrow('stop');
+      expect(readdirSync(dir)).toEqual(before);
+      await model.close();
+    }
   });
 
   it('another model is no original', async () => {

@@ -52,6 +52,12 @@ function edit<T>(folder: string, file: string, change: (value: T) => void): void
   writeFileSync(join(folder, file), JSON.stringify(value));
 }
 
+/** Changes how a GPTQ folder says that it was quantized, in both places. */
+function relabel(folder: string, change: (quantization: Record<string, unknown>) => void): void {
+  edit(folder, 'config.json', (c: { quantization_config: Record<string, unknown> }) => change(c.quantization_config));
+  edit(folder, 'quantize_config.json', change);
+}
+
 /** Writes the tensors of a folder again, changed. */
 async function rewrite(folder: string, change: (tensors: TensorToWrite[]) => Promise<TensorToWrite[]> | TensorToWrite[]): Promise<void> {
   const path = join(folder, 'model.safetensors');
@@ -149,8 +155,8 @@ describe('damage', () => {
 
   it('labels: zero points of the other version, told by a symmetric file', async () => {
     const folder = copy(at('sym'), 'sym-v2');
-    edit(folder, 'config.json', (c: { quantization_config: Record<string, unknown> }) => {
-      c.quantization_config.checkpoint_format = 'gptq_v2';
+    relabel(folder, (q) => {
+      q.checkpoint_format = 'gptq_v2';
     });
     const report = await verifyModel(folder);
     expect(report.valid).toBe(false);
@@ -171,9 +177,9 @@ describe('damage', () => {
       await model.close();
     }
     const folder = copy(at(from), `${from}-label`);
-    edit(folder, 'config.json', (c: { quantization_config: Record<string, unknown> }) => {
-      expect(c.quantization_config.checkpoint_format).not.toBe(label);
-      c.quantization_config.checkpoint_format = label;
+    relabel(folder, (q) => {
+      expect(q.checkpoint_format).not.toBe(label);
+      q.checkpoint_format = label;
     });
     const { findings, valid } = await verifyModel(folder);
     expect(valid).toBe(false);
@@ -184,10 +190,21 @@ describe('damage', () => {
 
   it('labels: asymmetric, and all zero points are in the middle', async () => {
     const folder = copy(at('sym'), 'sym-not');
-    edit(folder, 'config.json', (c: { quantization_config: Record<string, unknown> }) => {
-      c.quantization_config.sym = false;
+    relabel(folder, (q) => {
+      q.sym = false;
     });
     expect(await found(folder)).toEqual([['warning', 'labels', undefined]]);
+  });
+
+  it('labels: two places that say how the model was quantized', async () => {
+    const folder = copy(at('sym'), 'sym-twice');
+    edit(folder, 'quantize_config.json', (c: Record<string, unknown>) => {
+      c.desc_act = true;
+    });
+    const { findings } = await verifyModel(folder);
+    expect(findings).toEqual([
+      { check: 'labels', severity: 'error', file: 'quantize_config.json', message: 'desc_act is true here and false in config.json' },
+    ]);
   });
 
   it('labels: a GGUF file that names another type than it has', async () => {
@@ -268,6 +285,24 @@ describe('damage', () => {
       ['warning', 'scales', 'model.layers.0.mlp.up_proj.weight'],
       ['error', 'groups', 'model.layers.1.mlp.up_proj.weight'],
     ]);
+  });
+});
+
+describe('the corpus of damaged files', () => {
+  const corpus = fileURLToPath(new URL('../../checkpoints/test/corpus/', import.meta.url));
+  const expected = JSON.parse(readFileSync(join(corpus, 'expected.json'), 'utf8')) as Record<
+    string,
+    { code: string | null; offset?: number }
+  >;
+  it('ends in findings, never in an exception', async () => {
+    for (const [name, { code, offset }] of Object.entries(expected)) {
+      const { findings, valid } = await verifyModel(join(corpus, name));
+      // what lmq does not read is no fault of the file; none of these has an architecture, so that much is always found
+      expect(findings.length, name).toBeGreaterThan(0);
+      if (code === null || code === 'model/unsupported') continue;
+      expect(valid, name).toBe(false);
+      if (offset !== undefined) expect(findings, name).toContainEqual(expect.objectContaining({ severity: 'error', offset }));
+    }
   });
 });
 

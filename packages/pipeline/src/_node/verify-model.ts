@@ -10,15 +10,15 @@ import { type Checkpoint, openQuantized, type TensorInfo } from '@lmq/checkpoint
 import { openCheckpoint } from '@lmq/checkpoints/node';
 import { type Architecture, parseGgufConfig, parseHfConfig, tokenizerFromGguf } from '@lmq/model';
 import { NANO_MODELS } from '@lmq/nano';
-import { createPhase, isLmqError, type LongCallOpts } from '@lmq/tensor';
-import { CHECKS, type CheckId, type Finding, findingOf, warning } from '../_verify/finding.js';
+import { createPhase, isLmqError, type LongCallOpts, printable } from '@lmq/tensor';
+import { CHECKS, type CheckId, error, type Finding, findingOf, warning } from '../_verify/finding.js';
 import { MODEL_CHECKS, type Subject } from '../_verify/model-checks.js';
 import { meanCode, offByOne, TENSOR_CHECKS } from '../_verify/tensor-checks.js';
 import { relativeError } from './changes.js';
 import { compareLinears, type LinearError } from './compare-linears.js';
 import { type OpenModel, openTokenizer } from './open-model.js';
 import { quantizationOf } from './quantization.js';
-import { readConfig } from './text-files.js';
+import { exists, optional, readConfig } from './text-files.js';
 
 export interface VerifyModelOpts extends LongCallOpts {
   /** The original model, to measure the error of every linear against. */
@@ -44,21 +44,21 @@ export interface VerifyModelReport {
 /**
  * Verifies a model.
  * @param name as for `openModel`
- * @throws LmqError `file/missing`, `file/io` only: everything else is a finding
+ * @throws LmqError `file/missing` when there is nothing of that name, `file/io`; everything else is a finding
  */
 export async function verifyModel(name: string, opts: VerifyModelOpts = {}): Promise<VerifyModelReport> {
   const findings: Finding[] = [];
+  const own = Object.hasOwn(NANO_MODELS, name) ? NANO_MODELS[name as keyof typeof NANO_MODELS] : undefined;
+  const path = own ? fileURLToPath(own.folder) : name;
   const note = async <T>(check: CheckId, work: () => T | Promise<T>): Promise<T | undefined> => {
     try {
       return await work();
     } catch (e) {
-      if (!isLmqError(e) || e.code === 'file/io' || (e.code === 'file/missing' && check === 'container')) throw e;
+      if (!isLmqError(e) || e.code === 'file/io' || !(await exists(path))) throw e;
       findings.push(findingOf(e, e.code === 'model/missing' ? 'missing' : check));
       return undefined;
     }
   };
-  const own = Object.hasOwn(NANO_MODELS, name) ? NANO_MODELS[name as keyof typeof NANO_MODELS] : undefined;
-  const path = own ? fileURLToPath(own.folder) : name;
   const stored = await note('container', () => openCheckpoint(path));
   const report = (checkpoint?: Checkpoint, bytes = 0, errors?: LinearError[]): VerifyModelReport => ({
     name,
@@ -74,6 +74,7 @@ export async function verifyModel(name: string, opts: VerifyModelOpts = {}): Pro
   try {
     const folder = stored.format === 'gguf' ? undefined : (await stat(path)).isDirectory() ? path : dirname(path);
     const subject = await describe(stored, folder, note);
+    if (folder !== undefined && subject.quantization) findings.push(...(await besideConfig(folder, subject.quantization)));
     if (subject.architecture) for (const check of MODEL_CHECKS) findings.push(...check(subject as Subject));
     const bytes = await readAll(subject, findings, opts);
     const checkpoint = subject.checkpoint;
@@ -120,6 +121,17 @@ async function describe(
 function needed({ tensors, format }: Checkpoint): (name: string) => boolean {
   const deciding = format === 'gguf' ? /^(output|rope_freqs)\.weight$|\.bias$/ : /^(model\.embed_tokens|lm_head)\.weight$/;
   return (name) => tensors.has(name) || !deciding.test(name);
+}
+
+/** What the two places that say how a model was quantized must agree on: tools differ in which one they read. */
+const SAID_TWICE = ['bits', 'group_size', 'sym', 'desc_act', 'checkpoint_format'];
+
+async function besideConfig(folder: string, quantization: Record<string, unknown>): Promise<Finding[]> {
+  const file = 'quantize_config.json';
+  const other = (await optional(readConfig, folder, file).catch(() => undefined)) as Record<string, unknown> | undefined;
+  const key = other && SAID_TWICE.find((k) => other[k] !== undefined && quantization[k] !== undefined && other[k] !== quantization[k]);
+  if (!key) return [];
+  return [error('labels', `${key} is ${printable(other[key])} here and ${printable(quantization[key])} in config.json`, { file })];
 }
 
 async function readAll(
