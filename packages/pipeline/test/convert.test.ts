@@ -4,7 +4,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { byteLength, decode } from '@lmq/formats';
+import { openGguf, writeGguf } from '@lmq/checkpoints';
+import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
+import { byteLength, decode, encodeBlocks } from '@lmq/formats';
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { NANO_MODELS } from '@lmq/nano';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -20,10 +22,17 @@ const at = (name: string) => join(dir, name);
 const nano = fileURLToPath(NANO_MODELS['lmq-nano'].folder);
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-async function quantize(output: string, target: string, stage: object, overrides: object[] = [], from = 'lmq-nano') {
+async function quantize(
+  output: string,
+  target: string,
+  stage: object,
+  overrides: object[] = [],
+  from = 'lmq-nano',
+  include: string[] = [],
+) {
   const model = await openModel(from);
   try {
-    const recipe = parseRecipe({ stages: [{ method: 'rtn', ...stage }], overrides, export: target });
+    const recipe = parseRecipe({ stages: [{ method: 'rtn', ...stage }], overrides, include, export: target });
     return await quantizeModel(model, { backend: await wasmBackend(), recipe, output: at(output) });
   } finally {
     await model.close();
@@ -94,6 +103,22 @@ describe('quantize --export', () => {
     await model.close();
   });
 
+  it('a quantized head: GPTQ says so, AWQ has none', async () => {
+    const stage = { bits: 4, groupSize: 64, symmetric: true };
+    await quantize('head', 'gptq', stage, [], 'lmq-nano-moe', ['lm_head']);
+    expect(config('head').quantization_config).toMatchObject({
+      lm_head: true,
+      dynamic: { '-:^model\\.layers\\.0\\.block_sparse_moe\\.gate$': {} },
+    });
+    const model = await openModel(at('head'));
+    expect(model.checkpoint.tensors.get('lm_head.weight')!.format).toBe('affine 4-bit g64');
+    await model.close();
+    await expect(quantize('never', 'awq', stage, [], 'lmq-nano-moe', ['lm_head'])).rejects.toThrow(/quantized head/);
+    const { changes } = await convert(at('head'), 'head-awq', 'awq'); // has it already: decoded, exactly
+    expect(changes.find((c) => c.tensor === 'lm_head.weight')).toMatchObject({ to: 'fp32', effect: 'exact' });
+    expect(await valuesOf(at('head-awq'))).toEqual(await valuesOf(at('head')));
+  });
+
   it.each([
     ['awq', { bits: 3 }, [], /bits 3/],
     ['awq', { bits: 4, groupSize: 64, method: 'gptq', actOrder: true }, [], /act-order/],
@@ -129,7 +154,6 @@ describe('quantize --export', () => {
 describe('convert', () => {
   beforeAll(async () => {
     await quantize('g32', 'gptq', { bits: 4, groupSize: 32, symmetric: true });
-    await quantize('f32.gguf', 'gguf:f32', {});
     const model = await openModel('lmq-nano');
     await quantizeModel(model, { backend: await wasmBackend(), recipe: parseRecipe({ export: 'gguf:f32' }), output: at('plain.gguf') });
     await model.close();
@@ -187,6 +211,31 @@ describe('convert', () => {
     const after = await valuesOf(at('moe-gptq'));
     for (const [name, value] of before) if (/proj|experts/.test(name)) expect(after.get(name) === value, name).toBe(true);
     expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
+  });
+
+  it('embeddings in blocks are decoded, where only linears are quantized', async () => {
+    await convert(at('g32'), 'mixed.gguf', 'gguf:q4_0');
+    const file = await openGguf(await fileSource(at('mixed.gguf')));
+    const tensors = await Promise.all(
+      [...file.tensors.values()].map(async ({ name, shape, format }) => {
+        const embedding = name === 'token_embd.weight';
+        const dtype = embedding ? 'Q6_K' : ({ fp32: 'F32', fp16: 'F16' }[format] ?? format);
+        const data = embedding ? encodeBlocks('Q6_K', decode(await file.read(name))).data : await file.readBytes(name);
+        return { name, shape, dtype, bytes: () => data };
+      }),
+    );
+    await writeFileAtomic(at('q6.gguf'), (sink) => writeGguf(sink, { metadata: file.entries, tensors }));
+    await file.close();
+    const { changes } = await convert(at('q6.gguf'), 'q6-gptq', 'gptq');
+    const embedding = 'model.embed_tokens.weight';
+    expect(changes.find((c) => c.tensor === embedding)).toEqual({
+      tensor: embedding,
+      from: 'Q6_K',
+      to: 'fp32',
+      effect: 'exact',
+      detail: 'decoded: gptq has no place for it',
+    });
+    expect((await valuesOf(at('q6-gptq'))).get(embedding)).toBe((await valuesOf(at('q6.gguf'))).get('token_embd.weight'));
   });
 
   it('decodes into floats, and says by how much they are rounded', async () => {

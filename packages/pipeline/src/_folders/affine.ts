@@ -72,3 +72,17 @@ export function unequalPartners(
   }
   return undefined;
 }
+
+/** What runtimes make of schemes that a file can hold. */
+export function schemeNotes(schemes: readonly Scheme[], dtype: string, exists: (module: string) => boolean): string[] {
+  const notes: string[] = [];
+  const unequal = unequalPartners(schemes, exists);
+  if (unequal)
+    notes.push(`${unequal.first} and ${unequal.second} differ: vLLM and SGLang, which run them as one matrix, refuse such a model`);
+  const other = schemes.find((s) => s.scales !== dtype);
+  if (other)
+    notes.push(
+      `scales are ${other.scales}, and config.json says ${dtype}: a runtime that loads the model in ${dtype} rounds them; load it in ${other.scales}`,
+    );
+  return notes;
+}

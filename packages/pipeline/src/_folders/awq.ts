@@ -4,9 +4,8 @@
  */
 import { awqConfig, toAwqTensors } from '@lmq/checkpoints';
 import { type Affine, LmqError } from '@lmq/tensor';
-import { asAffine, type Scheme, schemeOf } from './affine.js';
+import { asAffine, type Scheme, schemeNotes, schemeOf } from './affine.js';
 import type { FolderFormat } from './format.js';
-import { schemeNotes } from './gptq.js';
 import { checkAffine } from './rules.js';
 
 export const awqFolder: FolderFormat = {

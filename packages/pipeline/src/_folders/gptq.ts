@@ -5,7 +5,7 @@
 import { gptqConfig, toGptqTensors } from '@lmq/checkpoints';
 import type { GptqVersion } from '@lmq/formats';
 import type { Affine } from '@lmq/tensor';
-import { asAffine, type Scheme, schemeOf, unequalPartners } from './affine.js';
+import { asAffine, type Scheme, schemeNotes, schemeOf } from './affine.js';
 import type { FolderFormat } from './format.js';
 import { checkAffine } from './rules.js';
 
@@ -78,18 +78,4 @@ function mostCommon(schemes: readonly Scheme[]): Pick<Scheme, 'bits' | 'groupSiz
     if (n > most) [most, best] = [n, s];
   }
   return best;
-}
-
-/** What runtimes make of schemes that a file can hold. */
-export function schemeNotes(schemes: readonly Scheme[], dtype: string, exists: (module: string) => boolean): string[] {
-  const notes: string[] = [];
-  const unequal = unequalPartners(schemes, exists);
-  if (unequal)
-    notes.push(`${unequal.first} and ${unequal.second} differ: vLLM and SGLang, which run them as one matrix, refuse such a model`);
-  const other = schemes.find((s) => s.scales !== dtype);
-  if (other)
-    notes.push(
-      `scales are ${other.scales}, and config.json says ${dtype}: a runtime that loads the model in ${dtype} rounds them; load it in ${other.scales}`,
-    );
-  return notes;
 }
