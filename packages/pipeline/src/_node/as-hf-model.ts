@@ -13,6 +13,8 @@ import { readConfig } from './text-files.js';
 
 export interface HfModel {
   checkpoint: Checkpoint;
+  /** With Hugging Face's tensor names, and rows in its order. */
+  architecture: Architecture;
   companions: Companions;
   /** Module names of all linears: those in blocks, and a head of its own. */
   linears: string[];
@@ -32,19 +34,14 @@ export async function asHfModel({ checkpoint, architecture, folder, name }: Open
         found: `--original ${original}`,
         hint: 'Leave it out: it is for GGUF files.',
       });
-    return { checkpoint, companions: { folder, files: {} }, linears: linearsOf(architecture), notes: [] };
+    return { checkpoint, architecture, companions: { folder, files: {} }, linears: linearsOf(architecture), notes: [] };
   }
   const { checkpoint: view, left } = hfView(checkpoint as GgufFile, architecture);
-  const linears = [...architecture.sites.map((s) => s.name), ...(architecture.tied ? [] : ['lm_head'])];
   const notes = left.map((tensor) => `${printable(tensor)} is left out: the architecture has no use for it`);
   if (original !== undefined) {
-    const config = await readConfig(original, 'config.json');
-    checkOriginal(
-      parseHfConfig(config, () => true),
-      architecture,
-      original,
-    );
-    return { checkpoint: view, companions: { folder: original, files: {} }, linears, notes };
+    const stated = parseHfConfig(await readConfig(original, 'config.json'), () => true);
+    checkOriginal(stated, architecture, original);
+    return { checkpoint: view, architecture: stated, companions: { folder: original, files: {} }, linears: linearsOf(stated), notes };
   }
   const files = tokenizerFilesFromGguf(checkpoint.metadata);
   const special = (key: string) => checkpoint.metadata.get(`tokenizer.ggml.${key}_token_id`);
@@ -55,7 +52,8 @@ export async function asHfModel({ checkpoint, architecture, folder, name }: Open
   notes.push(
     `${printable(name)} has no Hugging Face files: configuration and tokenizer are made of its key-values; --original takes them from the model's own folder`,
   );
-  return { checkpoint: view, companions: { files }, linears, notes };
+  const stated = parseHfConfig(files['config.json'], (tensor) => view.tensors.has(tensor));
+  return { checkpoint: view, architecture: stated, companions: { files }, linears: linearsOf(stated), notes };
 }
 
 /** Module names of a model's linears, fused ones by the name of their tensor: those in blocks, and a head of its own. */
