@@ -5,6 +5,7 @@ export * from './cache.js';
 export { renderChat } from './chat.js';
 export * from './generate.js';
 export * from './gguf-config.js';
+export * from './gguf-export.js';
 export * from './head.js';
 export * from './hf-config.js';
 export * from './model.js';

@@ -34,6 +34,13 @@ const split = (Regex: string) => ({
 });
 const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const REST = ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+const QWEN2 = split(`${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|${REST}`);
+const CAPITALS = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
+const SMALL = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
+const BEFORE = '[^\\r\\n\\p{L}\\p{N}]?';
+const TEKKEN = split(
+  `${BEFORE}${CAPITALS}*${SMALL}+|${BEFORE}${CAPITALS}+${SMALL}*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+);
 const LLAMA3 = split(`${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|${REST}`);
 
 interface Cut {
@@ -50,6 +57,8 @@ const CUTS: ReadonlyMap<unknown, Cut> = new Map<unknown, Cut>([
   ),
   ...['llama-bpe', 'llama3', 'llama-v3'].map((name) => [name, { preTokenizer: LLAMA3, ignoreMerges: true }] as const),
   ['smaug-bpe', { preTokenizer: LLAMA3, ignoreMerges: false }],
+  ...['qwen2', 'deepseek-r1-qwen'].map((name) => [name, { preTokenizer: QWEN2, ignoreMerges: false }] as const),
+  ['tekken', { preTokenizer: TEKKEN, ignoreMerges: true }],
 ]);
 
 /** What a GGUF file says of its tokenizer: a `tokenizer.json` and the special tokens. */
@@ -62,9 +71,13 @@ function readGguf(metadata: ReadonlyMap<string, unknown>): { json: object; speci
   if (Object.keys(vocab).length !== tokens.length)
     throw misfit('the vocabulary names a token twice', tokens.length, Object.keys(vocab).length);
 
-  const added = tokens.flatMap((content, id) =>
-    types[id] === CONTROL || types[id] === USER_DEFINED ? [{ id, content, special: types[id] === CONTROL, normalized: false }] : [],
-  );
+  // llama.cpp lets the added tokens of models so named take the white space behind them, but for three; GGUF has no other way to say it
+  const eating = /phi-?3/i.test(String(metadata.get('general.name') ?? ''));
+  const added = tokens.flatMap((content, id) => {
+    if (types[id] !== CONTROL && types[id] !== USER_DEFINED) return [];
+    const rstrip = eating && !['<unk>', '<s>', '<|endoftext|>'].includes(content);
+    return [{ id, content, special: types[id] === CONTROL, normalized: false, rstrip }];
+  });
   const id = (key: string): number | undefined => (f.get(key) === undefined ? undefined : f.integer(key, 0, tokens.length - 1));
   const model = f.get('model');
   const json = () => {

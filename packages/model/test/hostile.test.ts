@@ -1,10 +1,10 @@
 // Configurations and tokenizers with fields changed, removed and exchanged, by the thousand: each is read, or refused with an LmqError, and
 // none takes long. LMQ_FUZZ_CASES sets the number of configurations (default 3000), a tenth of it of tokenizers.
-import { ggufLlama } from '@lmq/checkpoints';
+import { ggufTokenizer } from '@lmq/checkpoints';
 import { NANO_MODELS } from '@lmq/nano';
 import { createRng, isLmqError, type Rng } from '@lmq/tensor';
 import { describe, expect, it, vi } from 'vitest';
-import { createTokenizer, parseGgufConfig, parseHfConfig, ropeFrequencies, tokenizerFromGguf } from '../src/index.js';
+import { createTokenizer, ggufModel, parseGgufConfig, parseHfConfig, ropeFrequencies, tokenizerFromGguf } from '../src/index.js';
 import { CASES, readCase } from './_families.js';
 import { readJson } from './_support.js';
 
@@ -122,13 +122,20 @@ describe('hostile files of a model', () => {
   });
 
   it('key-values of a GGUF file', () => {
-    const { metadata } = ggufLlama({
-      config: { ...nano('config.json'), vocab_size: 300 },
-      tokenizer: smallTokenizer(),
-      tokenizerConfig: nano('tokenizer_config.json'),
-      generationConfig: nano('generation_config.json'),
-      fileType: 'F16',
-    });
+    const config = { ...nano('config.json'), vocab_size: 300 };
+    const { metadata } = ggufModel(
+      parseHfConfig(config, () => true),
+      { fileType: 'f16' },
+    );
+    metadata.push(
+      ...ggufTokenizer({
+        config,
+        tokenizer: smallTokenizer(),
+        tokenizerConfig: nano('tokenizer_config.json'),
+        generationConfig: nano('generation_config.json'),
+        size: 300,
+      }).entries,
+    );
     const run = (rng: Rng) => {
       const values = new Map<string, unknown>(metadata.map((e) => [e.key, e.value]));
       for (let n = 1 + rng.below(2); n > 0; n--) {

@@ -4,8 +4,9 @@
  */
 import { LmqError } from '@lmq/tensor';
 import { folderFormat, isFolderName } from './_folders/table.js';
-import type { ExportName, Stage } from './api.js';
+import type { ExportName, Recipe, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
+import { defaultMethod } from './recipe.js';
 
 /** Columns that share a scale in GGUF's Q4_0 and Q8_0. */
 const BLOCK = 32;
@@ -30,13 +31,21 @@ export function outputKind(target: ExportName): 'file' | 'folder' {
  * Refuses an export that cannot hold what the plan produces.
  * @throws LmqError `export/unsupported` naming the first linear that does not fit and the nearest export that does
  */
-export function checkExport(target: ExportName, planned: readonly PlannedSite[]): void {
+export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 'stages'>, planned: readonly PlannedSite[]): void {
+  if (stages[0]?.method === 'ggml') {
+    if (defaultMethod(target) === 'ggml') return;
+    throw new LmqError('export/unsupported', 'the method ggml makes the blocks of a GGUF type', {
+      op: 'export',
+      expected: 'an export such as gguf:q4_k_m',
+      found: target,
+    });
+  }
   if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
   if (isFolderName(target)) {
     folderFormat(target).check(planned);
     return;
   }
-  if (target === 'gguf:f16') {
+  if (target === 'gguf:f16' || target === 'gguf:bf16') {
     if (!planned.length) return;
     throw new LmqError('export/unsupported', 'a product of code and scale is not a half-precision number', {
       op: 'export',
@@ -45,7 +54,15 @@ export function checkExport(target: ExportName, planned: readonly PlannedSite[])
       hint: 'Export quantized weights to lmq, to gguf:f32 (decoded), or to a quantized GGUF type.',
     });
   }
-  const need = blockStage(target)!;
+  const need = blockStage(target);
+  if (!need) {
+    throw new LmqError('export/unsupported', `${target} holds what its own quantizer makes`, {
+      op: 'export',
+      expected: 'the method ggml',
+      found: stages[0]?.method ?? 'none',
+      hint: 'Leave the method out. GPTQ and rounding to nearest fit gguf:q4_0 and gguf:q8_0.',
+    });
+  }
   if (!planned.length) {
     throw new LmqError('export/unsupported', `${target} holds quantized weights, and nothing is quantized`, {
       op: 'export',

@@ -4,6 +4,7 @@ export * from './calibrate-blocks.js';
 export * from './calibration.js';
 export * from './estimate.js';
 export * from './export-rules.js';
+export * from './importance.js';
 export * from './model-size.js';
 export * from './overlay.js';
 export * from './plan.js';

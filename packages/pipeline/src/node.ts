@@ -8,6 +8,7 @@ export type { LinearError } from './_node/compare-linears.js';
 export * from './_node/convert-model.js';
 export * from './_node/describe-format.js';
 export * from './_node/estimate-model.js';
+export * from './_node/importance-file.js';
 export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';
 export * from './_node/read-tokens.js';

@@ -6,7 +6,7 @@ import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { LmqError } from '@lmq/tensor';
 import type { ByteSource, Checkpoint, SafetensorsFile } from '../api.js';
-import { openGguf } from '../gguf.js';
+import { openSplitGguf } from '../gguf-split.js';
 import { openLmq } from '../lmq.js';
 import { LMQ_MANIFEST } from '../lmq-write.js';
 import { openSafetensors } from '../safetensors.js';
@@ -127,15 +127,16 @@ async function openFolder(dir: string): Promise<Checkpoint> {
 
 /**
  * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, a GGUF file (told by its
- * first bytes). Headers are read and checked; data is read later, tensor by tensor. Close it when done.
+ * first bytes) or any part of one. Headers are read and checked; data is read later, tensor by tensor. Close it when done.
  * @throws LmqError `file/missing`, `file/io`, or `file/truncated`, `file/format`, `file/limit` for a damaged file
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const info = await io(OP, path, () => stat(path));
   if (info.isDirectory()) return openFolder(path);
   if (path.endsWith('.index.json')) return openIndex(path);
-  return guarded(await fileSource(path), async (source) => {
+  return guarded(await fileSource(path), async (source): Promise<Checkpoint> => {
     const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4);
-    return String.fromCharCode(...magic) === 'GGUF' || path.endsWith('.gguf') ? openGguf(source) : openSafetensors(source);
+    if (String.fromCharCode(...magic) !== 'GGUF' && !path.endsWith('.gguf')) return openSafetensors(source);
+    return openSplitGguf(source, (file) => fileSource(join(dirname(path), file)));
   });
 }

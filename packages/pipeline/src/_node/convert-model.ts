@@ -4,10 +4,13 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
+import { isBlockFileType } from '@lmq/checkpoints';
+import { BLOCK_TYPES } from '@lmq/formats';
 import { LmqError, type LongCallOpts } from '@lmq/tensor';
 import { isFolderName } from '../_folders/table.js';
-import type { ExportName } from '../api.js';
+import type { ExportName, Recipe } from '../api.js';
 import { outputKind } from '../export-rules.js';
+import { parseRecipe } from '../recipe.js';
 import { asHfModel, type HfModel } from './as-hf-model.js';
 import type { Change } from './changes.js';
 import { checkOutput } from './check-output.js';
@@ -16,6 +19,7 @@ import { planFolder, writeFolder } from './export-folder.js';
 import { exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
 import type { OpenModel } from './open-model.js';
+import { fileTypeOf } from './plan-gguf.js';
 import { planGgufChanges } from './plan-gguf-changes.js';
 
 export interface ConvertModelOpts extends LongCallOpts {
@@ -80,7 +84,7 @@ export async function convertModel(model: OpenModel, opts: ConvertModelOpts): Pr
   };
 }
 
-async function plan({ checkpoint, companions, linears }: HfModel, opts: ConvertModelOpts & { name: string }): Promise<Plan> {
+async function plan({ checkpoint, architecture, companions, linears }: HfModel, opts: ConvertModelOpts & { name: string }): Promise<Plan> {
   const { export: target, force, signal, onProgress, name } = opts;
   const writing = { force, signal, onProgress };
   if (isFolderName(target)) {
@@ -107,7 +111,15 @@ async function plan({ checkpoint, companions, linears }: HfModel, opts: ConvertM
       found: 'a GGUF file',
       hint: 'Name the folder of the original model with --original.',
     });
-  const gguf = { folder, target, name };
+  const recipe: Recipe = { ...parseRecipe({ stages: [] }), export: target };
+  const fileType = fileTypeOf(recipe);
+  if (isBlockFileType(fileType) && !Object.hasOwn(BLOCK_TYPES, fileType.toUpperCase()))
+    throw new LmqError('export/unsupported', `${fileType} is a mixture of types, which quantizing makes`, {
+      op: 'convert',
+      found: target,
+      hint: `Quantize the original: lmq quantize <model> -o <out> --export ${target}.`,
+    });
+  const gguf = { folder, architecture, recipe, name };
   const planned = await planGgufChanges(checkpoint, { ...gguf, signal, onProgress });
   return { ...planned, notes: [], write: (output) => exportGguf(checkpoint, { ...gguf, ...writing, output }) };
 }

@@ -7,25 +7,32 @@ import { affineToBlocks, BLOCK_TYPES, layoutName } from '@lmq/formats';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { toDense } from '../_folders/safetensors.js';
 import { type Change, changeOf } from './changes.js';
-import { type ExportGgufOpts, planGguf } from './export-gguf.js';
+import { type PlanGgufOpts, planGguf } from './plan-gguf.js';
+
+const FLOATS = { F32: 'fp32', F16: 'fp16', BF16: 'bf16' } as const;
 
 /** Reads every tensor once. @returns what becomes of each, and why some cannot be stored */
 export async function planGgufChanges(
   checkpoint: Checkpoint,
-  opts: Pick<ExportGgufOpts, 'folder' | 'target' | 'name'> & LongCallOpts,
+  opts: PlanGgufOpts & LongCallOpts,
 ): Promise<{ changes: Change[]; refused: LmqError[] }> {
   const { tensors } = await planGguf(checkpoint, opts);
   const done = createPhase('look at the weights', checkpoint.tensors.size, 'tensors', opts);
   const changes: Change[] = [];
   const refused: LmqError[] = [];
-  for (const { type, sources } of tensors) {
+  for (const { type, sources, add = 0, scale = 1 } of tensors) {
     for (const name of sources) {
       opts.signal?.throwIfAborted();
       const t = await checkpoint.read(name);
       const info = checkpoint.tensors.get(name)!;
       done(changes.length + 1, name);
-      if (type === 'F32' || type === 'F16') {
-        changes.push({ ...changeOf(name, info, t, toDense(name, t, type === 'F32' ? 'fp32' : 'fp16')), to: type });
+      const float = FLOATS[type as keyof typeof FLOATS];
+      if (add !== 0 || scale !== 1) {
+        changes.push({ tensor: name, from: info.format, to: type, effect: 'exact', detail: 'as GGUF wants it: shifted or scaled' });
+        continue;
+      }
+      if (float) {
+        changes.push({ ...changeOf(name, info, t, toDense(name, t, float)), to: type });
         continue;
       }
       const same = t.kind === 'blocks' && t.type === type;

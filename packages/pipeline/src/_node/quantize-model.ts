@@ -19,6 +19,7 @@ import { type Backend, createPhase, LmqError, type LongCallOpts } from '@lmq/ten
 import { isFolderName } from '../_folders/table.js';
 import type { LayerReport, Recipe } from '../api.js';
 import { outputKind } from '../export-rules.js';
+import type { Importance } from '../importance.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
@@ -27,7 +28,7 @@ import { fileStores } from './activation-files.js';
 import { linearsOf } from './as-hf-model.js';
 import { checkOutput } from './check-output.js';
 import { exportFolder } from './export-folder.js';
-import { exportGguf } from './export-gguf.js';
+import { type ExportedGguf, exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
 import { type Fingerprint, fileState, fingerprintOf, windowsDigest } from './fingerprint.js';
 import type { OpenModel } from './open-model.js';
@@ -42,6 +43,10 @@ export interface QuantizeModelOpts extends LongCallOpts {
   calibration?: ArrayLike<number>[];
   /** Saved statistics of this model, to use instead; see `openStatisticsFile`. */
   statistics?: Statistics;
+  /** For the method ggml: what an error in each column costs. Default: as if all columns mattered alike. */
+  importance?: Importance;
+  /** GGUF: tensor bytes in one file; more are written in parts, as llama.cpp's gguf-split does. Default: everything in one. */
+  maxShardBytes?: number;
   /** Replace an existing output. Default false. */
   force?: boolean;
   /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
@@ -56,6 +61,7 @@ export interface QuantizeModelOpts extends LongCallOpts {
 }
 
 export interface QuantizeModelReport {
+  /** What to open: the file, the folder, or the first part of several. */
   output: string;
   /** Method of the stage, `none` for a copy. */
   method: string;
@@ -98,6 +104,14 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
+  checkImportance(opts.importance, recipe);
+  if (opts.maxShardBytes !== undefined && outputKind(recipe.export) === 'folder') {
+    throw new LmqError('argument/option', 'the size of parts is for GGUF files', {
+      op: 'quantize',
+      found: recipe.export,
+      hint: 'Leave it out.',
+    });
+  }
   await lookAtWeights(guardNonFinite(model.checkpoint, nonFinite, opts.onNonFinite), opts);
   const checkpoint = guardNonFinite(model.checkpoint, nonFinite);
   const calibration = opts.calibration ?? [];
@@ -116,15 +130,17 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     for await (const block of quantizeBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume }))
       await commit(work, block);
 
-    const layers = work.finished.flatMap((b) => b.facts.layers);
+    const quantized = work.finished.flatMap((b) => b.facts.layers);
     const result = stack(
       checkpoint,
       work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
     );
-    const { bytes, notes } = await exportModel(result, architecture, { ...opts, folder, output, layers });
+    const written = await exportModel(result, architecture, { ...opts, folder, output, layers: quantized });
+    const { bytes, notes } = written;
+    const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
     return {
-      output: opts.output,
+      output: written.files.length > 1 ? written.files[0]! : opts.output,
       method: recipe.stages[0]?.method ?? 'none',
       variant: backend.variant,
       bitsPerWeight: weights ? layers.reduce((sum, l) => sum + l.bitsPerWeight * l.weights, 0) / weights : 0,
@@ -138,17 +154,29 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
 }
 
 /** Writes the result in the format of the recipe. */
-function exportModel(
+async function exportModel(
   result: Checkpoint,
   architecture: Architecture,
   opts: QuantizeModelOpts & { folder: string; layers: LayerReport[] },
-): Promise<{ bytes: number; notes: string[] }> {
-  const { recipe, folder, layers } = opts;
+): Promise<ExportedGguf> {
+  const { recipe, folder, layers, output } = opts;
   const target = recipe.export;
   const companions = { folder, files: {} };
-  if (target === 'lmq') return exportLmq(result, { ...opts, companions, info: { recipe }, layers });
-  if (isFolderName(target)) return exportFolder(result, { ...opts, companions, target, linears: linearsOf(architecture) });
-  return exportGguf(result, { ...opts, target, name: basename(resolve(folder)) });
+  const whole = { layers: [], files: [output] };
+  if (target === 'lmq') return { ...whole, ...(await exportLmq(result, { ...opts, companions, info: { recipe }, layers })) };
+  if (isFolderName(target))
+    return { ...whole, ...(await exportFolder(result, { ...opts, companions, target, linears: linearsOf(architecture) })) };
+  return exportGguf(result, { ...opts, architecture, name: basename(resolve(folder)) });
+}
+
+/** @throws LmqError `argument/option` for importances that nothing would weigh */
+export function checkImportance(importance: Importance | undefined, recipe: Recipe): void {
+  if (!importance || recipe.stages[0]?.method === 'ggml') return;
+  throw new LmqError('argument/option', 'importances are for the method ggml', {
+    op: 'quantize',
+    found: recipe.stages[0]?.method ?? 'no method',
+    hint: 'Leave them out, or the method.',
+  });
 }
 
 /** Reads every tensor once, so that what is wrong with the last one is known before hours of work. */

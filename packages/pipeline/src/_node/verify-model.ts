@@ -8,7 +8,8 @@ import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Checkpoint, openQuantized, type TensorInfo } from '@lmq/checkpoints';
 import { openCheckpoint } from '@lmq/checkpoints/node';
-import { type Architecture, parseGgufConfig, parseHfConfig, tokenizerFromGguf } from '@lmq/model';
+import { decode } from '@lmq/formats';
+import { type Architecture, parseGgufConfig, parseHfConfig, ROPE_FACTORS, tokenizerFromGguf } from '@lmq/model';
 import { NANO_MODELS } from '@lmq/nano';
 import { createPhase, isLmqError, type LongCallOpts, printable } from '@lmq/tensor';
 import { CHECKS, type CheckId, error, type Finding, findingOf, warning } from '../_verify/finding.js';
@@ -100,7 +101,10 @@ async function describe(
   note: Note,
 ): Promise<Omit<Subject, 'architecture'> & { architecture?: Architecture }> {
   if (folder === undefined) {
-    const architecture = await note('configuration', () => parseGgufConfig(stored.metadata, needed(stored)));
+    const architecture = await note('configuration', async () => {
+      const factors = stored.tensors.has(ROPE_FACTORS) ? decode(await stored.read(ROPE_FACTORS)).data : undefined;
+      return parseGgufConfig(stored.metadata, needed(stored), factors);
+    });
     const tokenizer = await note('tokenizer', () => tokenizerFromGguf(stored.metadata));
     return { checkpoint: stored, ...(architecture && { architecture }), ...(tokenizer && { tokenizer }) };
   }

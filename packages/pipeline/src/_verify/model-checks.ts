@@ -3,7 +3,7 @@
  * @module
  */
 import type { Checkpoint } from '@lmq/checkpoints';
-import { type Architecture, siteShape, type Tokenizer } from '@lmq/model';
+import { type Architecture, ROPE_FACTORS, siteShape, type Tokenizer } from '@lmq/model';
 import { printable } from '@lmq/tensor';
 import { fileTypeName } from '../_gguf-file-type.js';
 import { error, type Finding, warning } from './finding.js';
@@ -51,7 +51,7 @@ function* missing({ checkpoint, architecture }: Subject): Iterable<Finding> {
 function* strangers({ checkpoint, architecture }: Subject): Iterable<Finding> {
   const names = new Set([...neededTensors(architecture)].map(([name]) => name));
   for (const { name: tensor, file } of checkpoint.tensors.values()) {
-    if (names.has(tensor) || (architecture.tied && /^(lm_head|output)\.weight$/.test(tensor))) continue; // `head` looks at that one
+    if (names.has(tensor) || tensor === ROPE_FACTORS || (architecture.tied && /^(lm_head|output)\.weight$/.test(tensor))) continue; // `head` looks at that one
     yield warning('strangers', 'the architecture has no use for this tensor', { tensor, file });
   }
 }

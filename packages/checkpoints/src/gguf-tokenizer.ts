@@ -3,7 +3,7 @@
  * @module
  */
 
-import { readVocabulary, type Vocabulary } from './_gguf-bpe.js';
+import { eatsSpaces, readVocabulary, type Vocabulary } from './_gguf-bpe.js';
 import { preTokenizerName } from './_gguf-pre.js';
 import { isSpm, spmVocabulary } from './_gguf-spm.js';
 import { type Fields, field, fieldsOf, textField, unsupported } from './_object.js';
@@ -11,11 +11,26 @@ import type { GgufEntry } from './api.js';
 
 const HINT = 'Export to safetensors or to the lmq format instead.';
 
-export interface TokenizerFiles {
+interface TokenizerFiles {
   config: Fields;
   tokenizer: Fields;
   tokenizerConfig: Fields;
   generationConfig: Fields;
+}
+
+export interface GgufTokenizerOpts {
+  /** Parsed config.json. */
+  config: unknown;
+  /** Parsed tokenizer.json. */
+  tokenizer: unknown;
+  /** Parsed tokenizer_config.json. */
+  tokenizerConfig?: unknown;
+  /** Parsed generation_config.json. */
+  generationConfig?: unknown;
+  /** Contents of chat_template.jinja. Default: the template in tokenizer_config.json. */
+  chatTemplate?: string;
+  /** Tokens of the model's embedding. */
+  size: number;
 }
 
 /** Content of a special token in tokenizer_config.json: a string, or an object with `content`. */
@@ -71,13 +86,34 @@ function chatTemplate(of: Fields): string | undefined {
   return fallback && textField(fallback, 'template');
 }
 
-/** @param size tokens of the model's embedding @throws LmqError `tokenizer/unsupported`, `model/config` */
-export function tokenizerEntries(files: TokenizerFiles, size: number): GgufEntry[] {
+/**
+ * A model's name as `general.name`: llama.cpp lets added tokens take the white space behind them where it holds "phi-3" or "phi3", and
+ * nowhere else. So it is put into the name of a model whose tokens do, and taken out of that of another.
+ */
+export function ggufModelName(name: string, tokenizer: unknown): string {
+  const named = /phi-?3/i.test(name);
+  const eating = eatsSpaces(fieldsOf(tokenizer) ?? {});
+  if (named === eating) return name;
+  return eating ? `${name} (phi-3)` : name.replace(/phi-?3/gi, 'phi 3');
+}
+
+/**
+ * Key-values `tokenizer.…` of a GGUF file, and in `notes` what llama.cpp will do otherwise. For the model's name see {@link ggufModelName}.
+ * @throws LmqError `tokenizer/unsupported` for a tokenizer that llama.cpp would read differently, `model/config` for one that contradicts itself
+ */
+export function ggufTokenizer({ size, chatTemplate: jinja, ...parsed }: GgufTokenizerOpts): { entries: GgufEntry[]; notes: string[] } {
+  const files: TokenizerFiles = {
+    config: fieldsOf(parsed.config) ?? {},
+    tokenizer: fieldsOf(parsed.tokenizer) ?? {},
+    tokenizerConfig: fieldsOf(parsed.tokenizerConfig) ?? {},
+    generationConfig: fieldsOf(parsed.generationConfig) ?? {},
+  };
   const { tokenizer } = files;
   const type = field(fieldsOf(field(tokenizer, 'model')) ?? {}, 'type');
   if (type !== 'BPE') unsupported('tokenizer/unsupported', 'only BPE tokenizers can be written', type ?? 'none', HINT);
   const vocabulary = readVocabulary(tokenizer, size);
   const entries: GgufEntry[] = [];
+  const notes: string[] = [];
   const add = (key: string, type: GgufEntry['type'], value: unknown) => entries.push({ key: `tokenizer.ggml.${key}`, type, value });
   if (isSpm(tokenizer)) {
     const { scores, addSpacePrefix } = spmVocabulary(tokenizer, vocabulary);
@@ -90,13 +126,10 @@ export function tokenizerEntries(files: TokenizerFiles, size: number): GgufEntry
   } else {
     const pre = preTokenizerName(tokenizer);
     const normalizer = fieldsOf(field(tokenizer, 'normalizer'));
-    if (normalizer)
-      unsupported(
-        'tokenizer/unsupported',
-        'llama.cpp does not normalize the text of a byte-level tokenizer',
-        field(normalizer, 'type'),
-        HINT,
-      );
+    const form = normalizer && field(normalizer, 'type');
+    if (form === 'NFC') notes.push('llama.cpp does not bring text into the normal form NFC first, as the original tokenizer does');
+    else if (normalizer)
+      unsupported('tokenizer/unsupported', 'llama.cpp does not normalize the text of a byte-level tokenizer', form, HINT);
     const spaced = vocabulary.merges.find(([a, b]) => a.includes(' ') || b.includes(' '));
     if (spaced) unsupported('tokenizer/unsupported', 'a merge contains a space', spaced, HINT);
     add('model', 'string', 'gpt2');
@@ -124,7 +157,7 @@ export function tokenizerEntries(files: TokenizerFiles, size: number): GgufEntry
   }
   add('add_bos_token', 'bool', addsToken(files, 'add_bos_token', 'start'));
   add('add_eos_token', 'bool', addsToken(files, 'add_eos_token', 'end'));
-  const template = chatTemplate(files.tokenizerConfig);
+  const template = jinja ?? chatTemplate(files.tokenizerConfig);
   if (template !== undefined) entries.push({ key: 'tokenizer.chat_template', type: 'string', value: template });
-  return entries;
+  return { entries, notes };
 }

@@ -1,29 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { createRng } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import type { GgufEntry } from '../src/api.js';
 import { openGguf } from '../src/gguf.js';
-import { type GgufLlamaOpts, ggufLlama, ggufNeedsF32 } from '../src/gguf-llama.js';
+import { type GgufTokenizerOpts, ggufTokenizer } from '../src/gguf-tokenizer.js';
 import { writeGguf } from '../src/gguf-write.js';
 import { memorySink } from '../src/sources.js';
 import { expectFailure, failure, source } from './_files.js';
 
-const CONFIG = {
-  architectures: ['LlamaForCausalLM'],
-  hidden_size: 64,
-  intermediate_size: 128,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  head_dim: 16,
-  max_position_embeddings: 512,
-  rms_norm_eps: 1e-5,
-  vocab_size: 8,
-  tie_word_embeddings: true,
-  rope_parameters: { rope_type: 'default', rope_theta: 10000 },
-  eos_token_id: 0,
-  bos_token_id: 0,
-};
+const CONFIG = { vocab_size: 8, eos_token_id: 0, bos_token_id: 0 };
 
 const DIGITS = { type: 'Digits', individual_digits: true };
 const BYTES = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
@@ -48,31 +32,14 @@ const TOKENIZER = {
   },
 };
 
-const make = (over: Partial<GgufLlamaOpts> = {}) => ggufLlama({ config: CONFIG, tokenizer: TOKENIZER, fileType: 'F16', ...over });
+const make = ({ config = CONFIG, ...over }: Partial<Omit<GgufTokenizerOpts, 'config'>> & { config?: Record<string, unknown> } = {}) =>
+  ggufTokenizer({ config, tokenizer: TOKENIZER, size: Number(config.vocab_size), ...over }).entries;
 const values = (metadata: GgufEntry[]) => Object.fromEntries(metadata.map((e) => [e.key, e.value]));
 const tokenizer = (over: object, model: object = {}) => ({ ...TOKENIZER, ...over, model: { ...TOKENIZER.model, ...model } });
 
-describe('ggufLlama: key-values', () => {
+describe('ggufTokenizer: key-values', () => {
   it('are those that llama.cpp needs', () => {
-    const { metadata } = make({ name: 'nano', fileType: 'Q4_0' });
-    expect(values(metadata)).toEqual({
-      'general.architecture': 'llama',
-      'general.type': 'model',
-      'general.name': 'nano',
-      'general.file_type': 2,
-      'general.quantization_version': 2,
-      'llama.context_length': 512,
-      'llama.embedding_length': 64,
-      'llama.block_count': 2,
-      'llama.feed_forward_length': 128,
-      'llama.attention.head_count': 4,
-      'llama.attention.head_count_kv': 2,
-      'llama.attention.key_length': 16,
-      'llama.attention.value_length': 16,
-      'llama.attention.layer_norm_rms_epsilon': 1e-5,
-      'llama.rope.dimension_count': 16,
-      'llama.rope.freq_base': 10000,
-      'llama.vocab_size': 8,
+    expect(values(make())).toEqual({
       'tokenizer.ggml.model': 'gpt2',
       'tokenizer.ggml.pre': 'smollm',
       'tokenizer.ggml.tokens': ['<|begin|>', 'a', 'b', 'Ġ', 'ab', 'Ġab', '[PAD6]', '[PAD7]'],
@@ -83,31 +50,13 @@ describe('ggufLlama: key-values', () => {
       'tokenizer.ggml.add_bos_token': false,
       'tokenizer.ggml.add_eos_token': false,
     });
-    for (const [fileType, id] of Object.entries({ F32: 0, F16: 1, Q4_0: 2, Q8_0: 7 })) {
-      const kv = values(make({ fileType: fileType as 'F32' }).metadata);
-      expect(kv['general.file_type']).toBe(id);
-      expect('general.quantization_version' in kv).toBe(id > 1);
-    }
   });
 
   it('have types that a GGUF file holds', async () => {
     const sink = memorySink();
-    const { metadata } = make();
+    const metadata = make();
     await writeGguf(sink, { metadata, tensors: [] });
     expect((await openGguf(source(sink.bytes()))).entries.map((e) => [e.key, e.type])).toEqual(metadata.map((e) => [e.key, e.type]));
-    expect(metadata.find((e) => e.key === 'llama.rope.freq_base')!.type).toBe('f32');
-    expect(metadata.find((e) => e.key === 'llama.vocab_size')!.type).toBe('u32');
-  });
-
-  it('read both spellings of the rotary base', () => {
-    const { rope_parameters: _, ...old } = CONFIG;
-    expect(values(make({ config: { ...old, rope_theta: 500000, rope_scaling: null } }).metadata)['llama.rope.freq_base']).toBe(500000);
-    expect(values(make({ config: old }).metadata)['llama.rope.freq_base']).toBe(10000);
-  });
-
-  it('bound the context by a sliding window, within which llama.cpp computes the same', () => {
-    const config = { ...CONFIG, architectures: ['MistralForCausalLM'], sliding_window: 128 };
-    expect(values(make({ config }).metadata)['llama.context_length']).toBe(128);
   });
 
   it('take special tokens and templates from the tokenizer configuration', () => {
@@ -118,7 +67,7 @@ describe('ggufLlama: key-values', () => {
       add_bos_token: true,
       chat_template: '{{ x }}',
     };
-    const kv = values(make({ tokenizerConfig, generationConfig: { eos_token_id: [2, 4] } }).metadata);
+    const kv = values(make({ tokenizerConfig, generationConfig: { eos_token_id: [2, 4] } }));
     expect(kv).toMatchObject({
       'tokenizer.ggml.bos_token_id': 1,
       'tokenizer.ggml.eos_token_id': 2,
@@ -132,20 +81,12 @@ describe('ggufLlama: key-values', () => {
   it('see from the post-processor whether a text begins with a token', () => {
     const single = [{ SpecialToken: { id: '<|begin|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }];
     const post_processor = { type: 'Sequence', processors: [{ type: 'ByteLevel' }, { type: 'TemplateProcessing', single }] };
-    const kv = values(make({ tokenizer: tokenizer({ post_processor }) }).metadata);
+    const kv = values(make({ tokenizer: tokenizer({ post_processor }) }));
     expect(kv['tokenizer.ggml.add_bos_token']).toBe(true);
     expect(kv['tokenizer.ggml.add_eos_token']).toBe(false);
   });
 
   it.each<[string, object, string]>([
-    ['another architecture', { architectures: ['Qwen2ForCausalLM'] }, 'export/unsupported'],
-    ['no architecture', { architectures: undefined }, 'export/unsupported'],
-    ['another activation', { hidden_act: 'gelu' }, 'export/unsupported'],
-    ['scaled positions', { rope_parameters: { rope_type: 'llama3', rope_theta: 1e4, factor: 8 } }, 'export/unsupported'],
-    ['scaled positions, old spelling', { rope_scaling: { type: 'linear', factor: 2 } }, 'export/unsupported'],
-    ['partly rotated heads', { partial_rotary_factor: 0.5 }, 'export/unsupported'],
-    ['a missing size', { hidden_size: undefined }, 'model/config'],
-    ['a size of text', { num_hidden_layers: '2' }, 'model/config'],
     ['more tokens than the embedding', { vocab_size: 5 }, 'model/config'],
     ['no end of text', { eos_token_id: null }, 'tokenizer/unsupported'],
   ])('refuse %s', async (_, over, code) => {
@@ -153,7 +94,7 @@ describe('ggufLlama: key-values', () => {
   });
 });
 
-describe('ggufLlama: byte-level tokenizers', () => {
+describe('ggufTokenizer: byte-level tokenizers', () => {
   const LLAMA3 =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
@@ -165,7 +106,7 @@ describe('ggufLlama: byte-level tokenizers', () => {
     ['smaug-bpe', sequence(split(LLAMA3), BARE_BYTES), false],
     ['qwen2', sequence(split(LLAMA3.replace('{1,3}', '')), BARE_BYTES), false],
   ])('%s', (name, pre_tokenizer, ignore_merges) => {
-    const { metadata } = make({ tokenizer: tokenizer({ pre_tokenizer }, { ignore_merges }) });
+    const metadata = make({ tokenizer: tokenizer({ pre_tokenizer }, { ignore_merges }) });
     expect(values(metadata)['tokenizer.ggml.pre']).toBe(name);
   });
 
@@ -178,7 +119,7 @@ describe('ggufLlama: byte-level tokenizers', () => {
     ['a space put before the text', { pre_tokenizer: { ...BYTES, add_prefix_space: true } }],
     ['an unknown step', { pre_tokenizer: { type: 'Whitespace' } }],
     ['whole words before merges', {}, { ignore_merges: true }],
-    ['a normalizer', { normalizer: { type: 'NFC' } }],
+    ['a normalizer', { normalizer: { type: 'NFKC' } }],
     ['another model', {}, { type: 'Unigram' }],
     ['a merge with a space', {}, { merges: [['a ', 'b']] }],
     ['an added token that eats spaces', { added_tokens: [{ id: 0, content: '<|begin|>', special: true, rstrip: true }] }],
@@ -195,14 +136,25 @@ describe('ggufLlama: byte-level tokenizers', () => {
     expect((await failure(() => make({ tokenizer: tokenizer(over, model) }))).code).toBe('model/config');
   });
 
+  it('says that llama.cpp does not normalize', () => {
+    const nfc = { config: CONFIG, tokenizer: tokenizer({ normalizer: { type: 'NFC' } }), size: 8 };
+    expect(ggufTokenizer(nfc).notes).toEqual([expect.stringMatching(/NFC/)]);
+    expect(ggufTokenizer({ ...nfc, tokenizer: TOKENIZER }).notes).toEqual([]);
+  });
+
+  it('takes the template of chat_template.jinja first', () => {
+    const kv = values(make({ tokenizerConfig: { chat_template: 'old' }, chatTemplate: 'new' }));
+    expect(kv['tokenizer.chat_template']).toBe('new');
+  });
+
   it('keeps added tokens apart from the rest', () => {
     const added_tokens = [...TOKENIZER.added_tokens, { id: 6, content: 'plain', special: false }];
-    const { metadata } = make({ tokenizer: tokenizer({ added_tokens }) });
+    const metadata = make({ tokenizer: tokenizer({ added_tokens }) });
     expect([...(values(metadata)['tokenizer.ggml.token_type'] as Int32Array)]).toEqual([3, 1, 1, 1, 1, 1, 4, 5]);
   });
 });
 
-describe('ggufLlama: SentencePiece-style tokenizers', () => {
+describe('ggufTokenizer: SentencePiece-style tokenizers', () => {
   const NORMALIZER = {
     type: 'Sequence',
     normalizers: [
@@ -226,8 +178,7 @@ describe('ggufLlama: SentencePiece-style tokenizers', () => {
       },
     };
   }
-  const run = ({ size, tokenizer }: ReturnType<typeof spm>) =>
-    values(make({ tokenizer, config: { ...CONFIG, vocab_size: size } }).metadata);
+  const run = ({ size, tokenizer }: ReturnType<typeof spm>) => values(make({ tokenizer, config: { ...CONFIG, vocab_size: size } }));
 
   it('become scores: minus the rank of the last merge', () => {
     const kv = run(
@@ -249,6 +200,8 @@ describe('ggufLlama: SentencePiece-style tokenizers', () => {
   it('say whether a space comes before the text', () => {
     const prefix = (over: object) => run(spm([['a', 'b']], 'ab▁', over))['tokenizer.ggml.add_space_prefix'];
     expect(prefix({ normalizer: NORMALIZER.normalizers[1] })).toBe(false);
+    const idle = { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithPrevious', invert: false }; // Gemma's: no space is left
+    expect(prefix({ normalizer: NORMALIZER.normalizers[1], pre_tokenizer: idle })).toBe(false);
     expect(prefix({ normalizer: null, pre_tokenizer: { type: 'Metaspace', split: false, prepend_scheme: 'first' } })).toBe(true);
     expect(prefix({ normalizer: null, pre_tokenizer: { type: 'Metaspace', split: false, prepend_scheme: 'never' } })).toBe(false);
   });
@@ -339,93 +292,5 @@ describe('ggufLlama: SentencePiece-style tokenizers', () => {
     }
     expect(taken).toBeGreaterThan(20);
     expect(differed).toBeGreaterThan(20); // the refusals are needed
-  });
-});
-
-describe('ggufLlama: places of tensors', () => {
-  it('follow llama.cpp, with permuted queries and keys', () => {
-    const { place } = make();
-    const places = {
-      'model.embed_tokens.weight': { name: 'token_embd.weight' },
-      'model.norm.weight': { name: 'output_norm.weight' },
-      'lm_head.weight': null,
-      'model.layers.1.input_layernorm.weight': { name: 'blk.1.attn_norm.weight' },
-      'model.layers.1.post_attention_layernorm.weight': { name: 'blk.1.ffn_norm.weight' },
-      'model.layers.1.self_attn.q_proj.weight': { name: 'blk.1.attn_q.weight', permuteHeads: 4 },
-      'model.layers.1.self_attn.k_proj.weight': { name: 'blk.1.attn_k.weight', permuteHeads: 2 },
-      'model.layers.1.self_attn.k_proj.bias': { name: 'blk.1.attn_k.bias', permuteHeads: 2 },
-      'model.layers.1.self_attn.v_proj.weight': { name: 'blk.1.attn_v.weight' },
-      'model.layers.1.self_attn.o_proj.weight': { name: 'blk.1.attn_output.weight' },
-      'model.layers.0.mlp.gate_proj.weight': { name: 'blk.0.ffn_gate.weight' },
-      'model.layers.0.mlp.up_proj.weight': { name: 'blk.0.ffn_up.weight' },
-      'model.layers.0.mlp.down_proj.weight': { name: 'blk.0.ffn_down.weight' },
-      'model.layers.0.self_attn.rotary_emb.inv_freq': null,
-    };
-    for (const [name, want] of Object.entries(places)) expect(place(name), name).toEqual(want);
-  });
-
-  it('write an untied head', () => {
-    expect(make({ config: { ...CONFIG, tie_word_embeddings: false } }).place('lm_head.weight')).toEqual({ name: 'output.weight' });
-  });
-
-  it('stack experts', () => {
-    const config = { ...CONFIG, architectures: ['MixtralForCausalLM'], num_local_experts: 4, num_experts_per_tok: 2 };
-    const { metadata, place, experts } = make({ config });
-    expect(experts).toBe(4);
-    expect(values(metadata)).toMatchObject({ 'general.architecture': 'llama', 'llama.expert_count': 4, 'llama.expert_used_count': 2 });
-    expect(place('model.layers.1.block_sparse_moe.gate.weight')).toEqual({ name: 'blk.1.ffn_gate_inp.weight' });
-    expect(place('model.layers.1.block_sparse_moe.experts.3.w1.weight')).toEqual({ stack: 'blk.1.ffn_gate_exps.weight', expert: 3 });
-    expect(place('model.layers.1.block_sparse_moe.experts.0.w2.weight')).toEqual({ stack: 'blk.1.ffn_down_exps.weight', expert: 0 });
-    expect(place('model.layers.1.block_sparse_moe.experts.0.w3.weight')).toEqual({ stack: 'blk.1.ffn_up_exps.weight', expert: 0 });
-  });
-
-  it.each([
-    'model.layers.2.input_layernorm.weight', // there are two layers
-    'model.layers.0.block_sparse_moe.experts.0.w1.weight',
-    'model.layers.0.self_attn.q_norm.weight',
-    'model.layers.0.self_attn.q_proj.weight_scale',
-    'model.layers.-1.input_layernorm.weight',
-    'transformer.wte.weight',
-    'constructor',
-    '',
-  ])('refuse %j', async (name) => {
-    await expectFailure(() => make().place(name), 'export/unsupported', { found: name });
-  });
-
-  it('know what stays F32', () => {
-    expect(ggufNeedsF32('blk.0.attn_norm.weight', [64])).toBe(true);
-    expect(ggufNeedsF32('blk.0.attn_q.bias', [64])).toBe(true);
-    expect(ggufNeedsF32('blk.0.ffn_gate_inp.weight', [4, 64])).toBe(true);
-    expect(ggufNeedsF32('blk.0.attn_q.weight', [64, 64])).toBe(false);
-    expect(ggufNeedsF32('token_embd.weight', [8, 64])).toBe(false);
-  });
-});
-
-describe('ggufLlama: real models', () => {
-  const models = new URL('../../../../shared/models/', import.meta.url);
-  const there = existsSync(models);
-  const json = (file: string) => JSON.parse(readFileSync(new URL(file, models), 'utf8')) as Record<string, unknown>;
-  const load = (name: string) => ({
-    config: json(`${name}/config.json`),
-    tokenizer: json(`${name}/tokenizer.json`),
-    tokenizerConfig: json(`${name}/tokenizer_config.json`),
-    generationConfig: json(`${name}/generation_config.json`),
-    fileType: 'F16' as const,
-  });
-  const skipped = there ? '' : ' (skipped: shared/models is absent)';
-
-  it.skipIf(!there)(`lmq-nano is smollm${skipped}`, () => {
-    for (const name of ['lmq-nano', 'lmq-nano-moe']) {
-      const kv = values(ggufLlama(load(name)).metadata);
-      expect(kv['tokenizer.ggml.pre']).toBe('smollm');
-      expect((kv['tokenizer.ggml.tokens'] as string[]).length).toBe(2048);
-      expect((kv['tokenizer.ggml.merges'] as string[]).slice(0, 2)).toEqual(['Ġ t', 'h e']);
-      expect(kv['tokenizer.ggml.add_bos_token']).toBe(false);
-    }
-  });
-
-  it.skipIf(!there)(`tinystories-656K has no byte tokens and is refused${skipped}`, async () => {
-    const e = await expectFailure(() => ggufLlama(load('tinystories-656K')), 'tokenizer/unsupported');
-    expect(e.message).toContain('byte tokens');
   });
 });
