@@ -72,7 +72,17 @@ export interface CalibrationSpec {
 /** `lm_head`: the output head, where it is not the embedding matrix. */
 export type IncludeName = 'lm_head';
 
-export type ExportName = 'lmq' | 'gguf:f32' | 'gguf:f16' | 'gguf:q8_0' | 'gguf:q4_0' | 'gptq' | 'gptq:v2' | 'awq' | 'safetensors';
+export type ExportName =
+  | 'lmq'
+  | 'gguf:f32'
+  | 'gguf:f16'
+  | 'gguf:q8_0'
+  | 'gguf:q4_0'
+  | 'gptq'
+  | 'gptq:v1'
+  | 'gptq:v2'
+  | 'awq'
+  | 'safetensors';
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {

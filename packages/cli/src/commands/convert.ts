@@ -21,7 +21,10 @@ export function addConvert(lmq: Command, { terminal, signal, exitWith }: Context
   lmq
     .command('convert <model>')
     .description('store a model in another format, with the values that it has, or say why not')
-    .requiredOption('--export <format>', 'lmq, gptq, gptq:v2, awq, safetensors (decoded), gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0')
+    .requiredOption(
+      '--export <format>',
+      'lmq, gptq, gptq:v1, gptq:v2, awq, safetensors (decoded), gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0',
+    )
     .option('-o, --output <path>', 'folder or file (GGUF) to write')
     .option('--original <folder>', 'of a GGUF file: the Hugging Face folder that it was made of, for configuration and tokenizer')
     .option('--force', 'replace an existing output')

@@ -9,7 +9,8 @@ import { gptqFolder } from './gptq.js';
 import { safetensorsFolder } from './safetensors.js';
 
 const FOLDER_FORMATS = {
-  gptq: gptqFolder('gptq', 'v1'),
+  gptq: gptqFolder('gptq'),
+  'gptq:v1': gptqFolder('gptq:v1', 'v1'),
   'gptq:v2': gptqFolder('gptq:v2', 'v2'),
   awq: awqFolder,
   safetensors: safetensorsFolder,
