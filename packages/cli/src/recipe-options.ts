@@ -2,7 +2,7 @@
  * The options that say what to do to a model: for `quantize` and `estimate`; and what to calibrate on.
  * @module
  */
-import { METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
+import { EXPORTS, METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
 import { type OpenModel, openStatisticsFile, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
 import { type Command, Option } from 'commander';
@@ -37,10 +37,7 @@ export function addRecipeOptions(command: Command): Command {
     .option('--override <name:option=value,…>', 'other options for linears whose name matches (* = anything); may be repeated', collect)
     .option('--include <name>', 'lm_head: quantize the output head too; may be repeated', collect)
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect)
-    .option(
-      '--export <format>',
-      'lmq, gptq, gptq:v1, gptq:v2, awq, safetensors (decoded), gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0 (default: lmq)',
-    );
+    .option('--export <format>', `${EXPORTS.join(', ')} (default: lmq)`);
   addStageOptions(command);
   addCalibrationOptions(command);
   addStatistics(command);

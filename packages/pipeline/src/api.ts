@@ -1,5 +1,6 @@
 import type { ClipMethod, ClipOpts } from '@lmq/quant-core';
 import type { FloatFormat } from '@lmq/tensor';
+import type { FolderName } from './_folders/table.js';
 
 /** Methods that a stage can name. */
 export type MethodName = 'rtn' | 'gptq';
@@ -72,17 +73,7 @@ export interface CalibrationSpec {
 /** `lm_head`: the output head, where it is not the embedding matrix. */
 export type IncludeName = 'lm_head';
 
-export type ExportName =
-  | 'lmq'
-  | 'gguf:f32'
-  | 'gguf:f16'
-  | 'gguf:q8_0'
-  | 'gguf:q4_0'
-  | 'gptq'
-  | 'gptq:v1'
-  | 'gptq:v2'
-  | 'awq'
-  | 'safetensors';
+export type ExportName = 'lmq' | FolderName | 'gguf:f32' | 'gguf:f16' | 'gguf:q8_0' | 'gguf:q4_0';
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {

@@ -3,22 +3,12 @@
  * @module
  */
 import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { FOLDER_NAMES } from './_folders/table.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 
 export const METHODS = ['rtn', 'gptq'] as const;
 export const INCLUDES = ['lm_head'] as const;
-export const EXPORTS = [
-  'lmq',
-  'gguf:f32',
-  'gguf:f16',
-  'gguf:q8_0',
-  'gguf:q4_0',
-  'gptq',
-  'gptq:v1',
-  'gptq:v2',
-  'awq',
-  'safetensors',
-] as const;
+export const EXPORTS = ['lmq', ...FOLDER_NAMES, 'gguf:f32', 'gguf:f16', 'gguf:q8_0', 'gguf:q4_0'] as const;
 
 /** Defaults of a stage, by the papers' reference code. */
 export const STAGE_DEFAULTS: Stage = {
