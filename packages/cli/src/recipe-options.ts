@@ -42,7 +42,7 @@ export function addRecipeOptions(command: Command): Command {
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect)
     .option(
       '--export <format>',
-      `lmq, gptq, gptq:v2, awq, safetensors (decoded), or gguf: and a type or mixture of llama.cpp: ${types} (default: lmq)`,
+      `${EXPORTS.filter((name) => !name.startsWith('gguf:')).join(', ')}, or gguf: and a type or mixture of llama.cpp: ${types} (default: lmq)`,
     )
     .option('--importance <file>', 'ggml: importance matrix of llama-imatrix, or what lmq calibrate saved');
   addStageOptions(command);

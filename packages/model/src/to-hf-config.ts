@@ -32,8 +32,15 @@ export function toHfConfig(a: Architecture, { dtype, bos, eos = [] }: ToHfConfig
   const family = CLASSES.get(a.family) ?? refuse('config.json cannot be made for this family', a.family);
   if (a.rope.scaling || a.rope.local || a.rope.rotary !== a.headDim)
     refuse('config.json cannot be made for these rotary positions', a.rope.scaling?.type ?? 'partial');
-  if (a.norm.plusOne || a.embeddingScale !== undefined || a.sites.some((s) => s.bias !== undefined))
-    refuse('config.json cannot be made for this model', a.family);
+  if (a.norm.plusOne || a.embeddingScale !== undefined) refuse('config.json cannot be made for this model', a.family);
+  const biased = (roles: readonly string[]): boolean => {
+    const sites = a.sites.filter((s) => roles.includes(s.role));
+    const some = sites.some((s) => s.bias !== undefined);
+    if (some && (a.moe || !sites.every((s) => s.bias !== undefined)))
+      refuse('config.json cannot say which linears have a bias', 'some have');
+    return some;
+  };
+  const [attentionBias, mlpBias] = [biased(['q', 'k', 'v', 'o']), biased(['gate', 'up', 'down'])];
   return {
     architectures: [family],
     model_type: a.family,
@@ -51,7 +58,7 @@ export function toHfConfig(a: Architecture, { dtype, bos, eos = [] }: ToHfConfig
     tie_word_embeddings: a.tied,
     ...(a.moe
       ? { num_local_experts: a.moe.experts, num_experts_per_tok: a.moe.topK, sliding_window: null }
-      : { attention_bias: false, mlp_bias: false }),
+      : { attention_bias: attentionBias, mlp_bias: mlpBias }),
     ...(bos !== undefined && { bos_token_id: bos }),
     ...(eos.length && { eos_token_id: eos.length > 1 ? [...eos] : eos[0] }),
     torch_dtype: DTYPES[dtype],

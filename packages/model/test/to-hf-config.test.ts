@@ -15,7 +15,10 @@ const metadata = new Map<string, unknown>([
   ['llama.vocab_size', 100],
 ]);
 const parse = (more: [string, unknown][] = [], tied = false) =>
-  parseGgufConfig(new Map([...metadata, ...more]), (n) => n !== 'rope_freqs.weight' && !(tied && n === 'output.weight'));
+  parseGgufConfig(
+    new Map([...metadata, ...more]),
+    (n) => n !== 'rope_freqs.weight' && !n.endsWith('.bias') && !(tied && n === 'output.weight'),
+  );
 
 describe('toHfConfig', () => {
   it.each([
@@ -41,6 +44,22 @@ describe('toHfConfig', () => {
     expect(facts(b)).toEqual(facts(a));
     expect(b.sites.map((s) => s.name)).toEqual(a.sites.map((s) => s.name));
     expect(config).toMatchObject({ rms_norm_eps: 1e-5, torch_dtype: 'bfloat16', bos_token_id: 1, eos_token_id: 2 });
+  });
+
+  it('says which linears have a bias, all of a kind or none', () => {
+    const a = parse();
+    const withBias = (roles: string[]) => ({
+      ...a,
+      sites: a.sites.map((s) => (roles.includes(s.role) ? { ...s, bias: `${s.name}.bias` } : s)),
+    });
+    const config = toHfConfig(withBias(['q', 'k', 'v', 'o']), { dtype: 'fp16' });
+    expect(config).toMatchObject({ attention_bias: true, mlp_bias: false });
+    expect(
+      parseHfConfig(config, () => true)
+        .sites.filter((s) => s.bias)
+        .map((s) => s.role),
+    ).toEqual(['q', 'k', 'v', 'o', 'q', 'k', 'v', 'o']);
+    expect(() => toHfConfig(withBias(['q', 'k', 'v']), { dtype: 'fp16' })).toThrow(/which linears have a bias/);
   });
 
   it.each([

@@ -1,6 +1,7 @@
 import type { GgufFileTypeName } from '@lmq/checkpoints';
 import type { ClipMethod, ClipOpts } from '@lmq/quant-core';
 import type { BlockType, FloatFormat } from '@lmq/tensor';
+import type { FolderName } from './_folders/table.js';
 
 /** Methods that a stage can name. `ggml`: the types and mixtures of llama.cpp, which the export names; all its options are in that name. */
 export type MethodName = 'rtn' | 'gptq' | 'ggml';
@@ -75,7 +76,7 @@ export interface CalibrationSpec {
 /** `lm_head`: the output head, where it is not the embedding matrix. */
 export type IncludeName = 'lm_head';
 
-export type ExportName = 'lmq' | 'gptq' | 'gptq:v2' | 'awq' | 'safetensors' | `gguf:${GgufFileTypeName}`;
+export type ExportName = 'lmq' | FolderName | `gguf:${GgufFileTypeName}`;
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {

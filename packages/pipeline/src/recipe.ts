@@ -5,16 +5,14 @@
 import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
 import { BLOCK_TYPES } from '@lmq/formats';
 import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { FOLDER_NAMES } from './_folders/table.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 
 export const METHODS = ['rtn', 'gptq', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
 export const EXPORTS: readonly ExportName[] = [
   'lmq',
-  'gptq',
-  'gptq:v2',
-  'awq',
-  'safetensors',
+  ...FOLDER_NAMES,
   ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const),
 ];
 /** Types that an override may name: those that can be written. */

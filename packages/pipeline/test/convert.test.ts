@@ -81,10 +81,12 @@ describe('quantize --export', () => {
     expect(report.notes).toEqual([expect.stringMatching(/scales are fp16, and config.json says bf16/)]);
   });
 
-  it('writes version 2 where version 1 cannot hold a zero point, and says so', async () => {
+  it('writes version 2 where zero points differ, and says so', async () => {
     const { notes } = await quantize('two', 'gptq', { bits: 2, groupSize: 32 });
-    expect(notes).toContainEqual(expect.stringMatching(/gptq_v2.*zero point of 0/));
+    expect(notes).toContainEqual(expect.stringMatching(/gptq_v2.*asymmetric/));
     expect(config('two').quantization_config.checkpoint_format).toBe('gptq_v2');
+    const v1 = convert(at('two'), 'two-v1', 'gptq:v1'); // 2 bits: some zero points are 0
+    await expect(v1).rejects.toMatchObject({ code: 'export/unsupported', message: expect.stringMatching(/zero point of 0/) });
   });
 
   it('mixed bits and skipped linears become rules of dynamic', async () => {
@@ -123,6 +125,7 @@ describe('quantize --export', () => {
     ['awq', { bits: 3 }, [], /bits 3/],
     ['awq', { bits: 4, groupSize: 64, method: 'gptq', actOrder: true }, [], /act-order/],
     ['awq', { bits: 4, groupSize: 64 }, [{ match: '*.layers.1.mlp.down_proj', groupSize: 32 }], /groupSize 32 beside 64/],
+    ['gptq:v1', { bits: 4 }, [], /asymmetric/],
     ['gptq', { bits: 5 }, [], /bits 5/],
     ['gptq', { bits: 4, scaleFormat: 'fp32' }, [], /fp32 scales/],
     ['gptq', { bits: 4 }, [{ match: '*.layers.1.self_attn.k_proj', bits: 8 }], /fuse/],

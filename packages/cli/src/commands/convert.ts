@@ -2,7 +2,7 @@
  * `lmq convert`: the same weights in another format.
  * @module
  */
-import { checkExportName } from '@lmq/pipeline';
+import { checkExportName, EXPORTS } from '@lmq/pipeline';
 import { type Change, convertModel, openModel } from '@lmq/pipeline/node';
 import { LmqError, printable } from '@lmq/tensor';
 import type { Command } from 'commander';
@@ -21,7 +21,7 @@ export function addConvert(lmq: Command, { terminal, signal, exitWith }: Context
   lmq
     .command('convert <model>')
     .description('store a model in another format, with the values that it has, or say why not')
-    .requiredOption('--export <format>', 'lmq, gptq, gptq:v2, awq, safetensors (decoded), gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0')
+    .requiredOption('--export <format>', EXPORTS.join(', '))
     .option('-o, --output <path>', 'folder or file (GGUF) to write')
     .option('--original <folder>', 'of a GGUF file: the Hugging Face folder that it was made of, for configuration and tokenizer')
     .option('--force', 'replace an existing output')

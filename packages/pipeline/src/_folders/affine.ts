@@ -29,8 +29,8 @@ export interface Scheme {
   scales: string;
 }
 
-/** @returns the scheme, and whether some zero point is 0, which GPTQ's version 1 cannot hold */
-export function schemeOf(module: string, t: Affine): Scheme & { hasZero: boolean } {
+/** The scheme of a weight. */
+export function schemeOf(module: string, t: Affine): Scheme {
   const [out, inputs] = t.shape;
   const zeros = t.zeroPoints && zeroPointValues(t, 0, out * Math.ceil(inputs / t.groupSize));
   const middle = 2 ** (t.bits - 1);
@@ -41,7 +41,6 @@ export function schemeOf(module: string, t: Affine): Scheme & { hasZero: boolean
     symmetric: !zeros?.some((z) => z !== middle),
     actOrder: t.groupIndex !== undefined,
     scales: t.scales.format,
-    hasZero: zeros?.includes(0) ?? false,
   };
 }
 

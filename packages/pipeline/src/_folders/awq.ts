@@ -9,7 +9,8 @@ import type { FolderFormat } from './format.js';
 import { checkAffine } from './rules.js';
 
 export const awqFolder: FolderFormat = {
-  check: (planned) => checkAffine({ target: 'awq', bits: [4], out: 8, inputs: 1, actOrder: false, mixed: false, head: false }, planned),
+  check: (planned) =>
+    checkAffine({ target: 'awq', bits: [4], out: 8, inputs: 1, actOrder: false, mixed: false, head: false, asymmetric: true }, planned),
   bytes({ out, in: inputs, stage }) {
     const groups = stage.groupSize < 0 ? 1 : inputs / stage.groupSize;
     return (out * inputs) / 2 + groups * (2 * out + out / 2);
@@ -23,7 +24,7 @@ export const awqFolder: FolderFormat = {
           throw new LmqError('export/unsupported', what, { op: 'export', tensor: name, expected, found, hint: 'GPTQ files can hold it.' });
         };
         toAwqTensors(name, t);
-        const { hasZero: _, ...scheme } = schemeOf(name.slice(0, -'.weight'.length), t as Affine);
+        const scheme = schemeOf(name.slice(0, -'.weight'.length), t as Affine);
         if (scheme.module === 'lm_head') refuse('AWQ leaves the output head as it is', 'plain floats', scheme.bits);
         const { groupSize = scheme.groupSize } = schemes[0] ?? {};
         if (scheme.groupSize !== groupSize) refuse('AWQ has one group size for all linears', groupSize, scheme.groupSize);

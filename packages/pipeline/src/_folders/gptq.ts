@@ -12,41 +12,44 @@ import { checkAffine } from './rules.js';
 const BITS = [2, 3, 4, 8];
 
 /**
- * @param least the version to write. Version 1, which every runtime reads, gives way to version 2 where it cannot hold a zero point.
+ * @param version how zero points are stored. Default: version 1, which every runtime reads, for symmetric models; version 2 for others, because
+ * version 1 cannot hold a zero point of 0, and GPTQModel (models/loader.py) takes asymmetric files of version 1 only from itself.
  */
-export function gptqFolder(target: string, least: GptqVersion): FolderFormat {
+export function gptqFolder(target: string, version?: GptqVersion): FolderFormat {
   return {
-    check: (planned) => checkAffine({ target, bits: BITS, out: 32, inputs: 32, actOrder: true, mixed: true, head: true }, planned),
+    check: (planned) =>
+      checkAffine(
+        { target, bits: BITS, out: 32, inputs: 32, actOrder: true, mixed: true, head: true, asymmetric: version !== 'v1' },
+        planned,
+      ),
     bytes({ out, in: inputs, stage }) {
       const groups = stage.groupSize < 0 ? 1 : Math.ceil(inputs / stage.groupSize);
       return (out * inputs * stage.bits) / 8 + groups * (2 * out + (out * stage.bits) / 8) + 4 * inputs;
     },
     begin({ linears, dtype }) {
       const schemes: Scheme[] = [];
-      let version = least;
-      let without: string | undefined;
       return {
         add(name, tensor) {
           const t = asAffine(tensor);
-          toGptqTensors(name, t, { version: 'v2' }); // refuses what neither version holds
-          const { hasZero, ...scheme } = schemeOf(name.slice(0, -'.weight'.length), t as Affine);
-          if (hasZero && version === 'v1') {
-            version = 'v2';
-            without = name;
-          }
-          schemes.push(scheme);
+          toGptqTensors(name, t, { version: version ?? 'v2' }); // refuses what cannot be stored
+          schemes.push(schemeOf(name.slice(0, -'.weight'.length), t as Affine));
         },
         finish() {
-          const notes = without ? [`written as gptq_v2: version 1 cannot hold a zero point of 0, as in ${without}`] : [];
+          const sym = schemes.every((s) => s.symmetric);
+          const stored = version ?? (sym ? 'v1' : 'v2');
+          const notes =
+            stored === version || sym
+              ? []
+              : ['written as gptq_v2: not every runtime takes asymmetric files of version 1, which cannot hold all zero points'];
           const plain = linears.filter((l) => l !== 'lm_head' && !schemes.some((s) => s.module === l));
           const { bits, groupSize } = mostCommon(schemes);
           const overrides = schemes.filter((s) => s.bits !== bits || s.groupSize !== groupSize);
           const quantization = gptqConfig({
             bits,
             groupSize,
-            sym: schemes.every((s) => s.symmetric),
+            sym,
             descAct: schemes.some((s) => s.actOrder),
-            version,
+            version: stored,
             lmHead: schemes.some((s) => s.module === 'lm_head'),
             overrides: overrides.map(({ module, bits, groupSize }) => ({ module, bits, groupSize })),
             modulesToNotConvert: plain,
@@ -58,7 +61,7 @@ export function gptqFolder(target: string, least: GptqVersion): FolderFormat {
             quantization,
             files: { 'quantize_config.json': quantization },
             notes,
-            pack: (name, t) => toGptqTensors(name, asAffine(t), { version }),
+            pack: (name, t) => toGptqTensors(name, asAffine(t), { version: stored }),
           };
         },
       };

@@ -18,6 +18,8 @@ export interface AffineRules {
   /** Whether linears may differ in bits and groups. */
   mixed: boolean;
   head: boolean;
+  /** Whether every zero point can be stored. */
+  asymmetric: boolean;
 }
 
 /** @throws LmqError `export/unsupported` naming the first linear that does not fit */
@@ -43,6 +45,7 @@ export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[])
     if (width % rules.inputs !== 0) wrong.push(`${width} inputs`);
     if (!rules.actOrder && stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0 && stage.groupSize < width)
       wrong.push('groups in act-order (use staticGroups true)');
+    if (!rules.asymmetric && !stage.symmetric) wrong.push('asymmetric zero points, which may be 0');
     if (!rules.head && site.role === 'head') wrong.push('a quantized head');
     if (!rules.mixed && groupOf(stage.groupSize, width) !== groupOf(first.stage.groupSize, first.in))
       wrong.push(`groupSize ${stage.groupSize} beside ${first.stage.groupSize}`);

@@ -1,23 +1,25 @@
 /**
- * The formats of Hugging Face folders that lmq writes. Another one is another entry, and a name in `EXPORTS`.
+ * The formats of Hugging Face folders that lmq writes, by the names of their exports. Another one is another entry.
  * @module
  */
-import type { ExportName } from '../api.js';
 import { awqFolder } from './awq.js';
 import type { FolderFormat } from './format.js';
 import { gptqFolder } from './gptq.js';
 import { safetensorsFolder } from './safetensors.js';
 
 const FOLDER_FORMATS = {
-  gptq: gptqFolder('gptq', 'v1'),
+  gptq: gptqFolder('gptq'),
+  'gptq:v1': gptqFolder('gptq:v1', 'v1'),
   'gptq:v2': gptqFolder('gptq:v2', 'v2'),
   awq: awqFolder,
   safetensors: safetensorsFolder,
-} satisfies Partial<Record<ExportName, FolderFormat>>;
+} satisfies Record<string, FolderFormat>;
 
 export type FolderName = keyof typeof FOLDER_FORMATS;
 
-export function isFolderName(target: ExportName): target is FolderName {
+export const FOLDER_NAMES = Object.keys(FOLDER_FORMATS) as FolderName[];
+
+export function isFolderName(target: string): target is FolderName {
   return Object.hasOwn(FOLDER_FORMATS, target);
 }
 

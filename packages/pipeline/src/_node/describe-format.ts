@@ -79,6 +79,8 @@ const NAMES: Partial<Record<Checkpoint['format'], (of: Subject) => string>> = {
     const v2 = (quantization.checkpoint_format ?? quantization.format) === 'gptq_v2';
     const t = sample?.kind === 'affine' ? sample : undefined;
     if (t?.bits === 3 && !v2) quirks.push('3-bit zero points of version 1 are read wrongly by some runtimes');
+    if (t && symmetry(t) === 'asymmetric' && !v2)
+      quirks.push('asymmetric zero points of version 1: GPTQModel takes such files only from itself');
     if (quantization.desc_act === true && t && !t.groupIndex)
       quirks.push('desc_act is true, and columns are grouped in order: runtimes take a slower path than they need');
     if (quantization.dynamic) quirks.push('rules of "dynamic" give linears different bits or groups: older runtimes ignore them');
