@@ -82,6 +82,8 @@ export interface GgufFile extends Checkpoint {
   readonly alignment: number;
   /** Key-values in file order, typed. */
   readonly entries: readonly GgufEntry[];
+  /** Rows `[from, to)` of what `read` gives, e.g. one expert of a stack, without reading the others. @throws LmqError as `read`, `argument/value` */
+  readRows(name: string, from: number, to: number): Promise<CompressedTensor>;
   /** Stored bytes `[from, to)` of a tensor of any type; all of them by default. @throws LmqError `model/missing`, `argument/value` */
   readBytes(name: string, from?: number, to?: number): Promise<Uint8Array>;
 }

@@ -137,6 +137,7 @@ function join(parts: readonly GgufFile[], split: Split, file: string): GgufFile 
     tensors,
     read: async (name) => of(name, 'read').read(name),
     readBytes: async (name, from, to) => of(name, 'readBytes').readBytes(name, from, to),
+    readRows: async (name, from, to) => of(name, 'readRows').readRows(name, from, to),
     async close() {
       const ends = await Promise.allSettled(parts.map((part) => part.close())); // all of them, also when one fails
       for (const end of ends) if (end.status === 'rejected') throw end.reason;

@@ -44,7 +44,10 @@ export function addRecipeOptions(command: Command): Command {
     )
     .option('--include <name>', 'lm_head: quantize the output head too; may be repeated', collect)
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect)
-    .option('--export <format>', `lmq, onnx, or gguf: and a type or mixture of llama.cpp: ${types} (default: lmq)`)
+    .option(
+      '--export <format>',
+      `${EXPORTS.filter((name) => !name.startsWith('gguf:')).join(', ')}, or gguf: and a type or mixture of llama.cpp: ${types} (default: lmq)`,
+    )
     .option('--importance <file>', 'ggml: importance matrix of llama-imatrix, or what lmq calibrate saved');
   addStageOptions(command);
   addCalibrationOptions(command);

@@ -13,5 +13,6 @@ export { chooseExperts, type Routes } from './moe.js';
 export * from './rope.js';
 export * from './rope-frequencies.js';
 export * from './sample.js';
+export * from './to-hf-config.js';
 export * from './tokenizer.js';
 export * from './tokenizer-gguf.js';

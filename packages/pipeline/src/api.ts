@@ -1,6 +1,7 @@
 import type { GgufFileTypeName } from '@lmq/checkpoints';
 import type { ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy } from '@lmq/quant-core';
 import type { BlockType, FloatFormat } from '@lmq/tensor';
+import type { FolderName } from './_folders/table.js';
 
 /** Methods that a stage can name. `ggml`: the types and mixtures of llama.cpp, which the export names; all its options are in that name. */
 export type MethodName = 'rtn' | 'gptq' | 'ggml';
@@ -85,7 +86,7 @@ export interface CalibrationSpec {
 /** `lm_head`: the output head, where it is not the embedding matrix. */
 export type IncludeName = 'lm_head';
 
-export type ExportName = 'lmq' | 'onnx' | `gguf:${GgufFileTypeName}`;
+export type ExportName = 'lmq' | 'onnx' | FolderName | `gguf:${GgufFileTypeName}`;
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {

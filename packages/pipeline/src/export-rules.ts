@@ -4,6 +4,8 @@
  */
 import { MATMUL_NBITS, matMulBlockSize } from '@lmq/formats';
 import { LmqError } from '@lmq/tensor';
+import { hasZeroPoints } from './_folders/rules.js';
+import { folderFormat, isFolderName } from './_folders/table.js';
 import type { ExportName, Recipe, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
 import { defaultMethod } from './recipe.js';
@@ -22,11 +24,9 @@ export function blockStage(target: ExportName): Pick<Stage, 'bits' | 'groupSize'
   return BLOCK_STAGES[target as keyof typeof BLOCK_STAGES];
 }
 
-/** Whether a fallback has zero points also where the stage is symmetric. */
-function hasZeroPoints(fallback: Stage['fallback']): boolean {
-  if (fallback === undefined) return false;
-  const { strategy, smooth } = typeof fallback === 'string' ? { strategy: fallback } : fallback;
-  return strategy !== 'rtn' && (typeof smooth === 'string' ? smooth : smooth?.method) !== 'mse';
+/** Whether an export is one file, or a folder. */
+export function outputKind(target: ExportName): 'file' | 'folder' {
+  return target.startsWith('gguf:') ? 'file' : 'folder';
 }
 
 /**
@@ -43,6 +43,10 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
     });
   }
   if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
+  if (isFolderName(target)) {
+    folderFormat(target).check(planned);
+    return;
+  }
   if (target === 'gguf:f16' || target === 'gguf:bf16') {
     if (!planned.length) return;
     throw new LmqError('export/unsupported', 'a product of code and scale is not a half-precision number', {

@@ -6,11 +6,17 @@ import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
 import { BLOCK_TYPES } from '@lmq/formats';
 import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
 import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { FOLDER_NAMES } from './_folders/table.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 
 export const METHODS = ['rtn', 'gptq', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
-export const EXPORTS: readonly ExportName[] = ['lmq', 'onnx', ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const)];
+export const EXPORTS: readonly ExportName[] = [
+  'lmq',
+  'onnx',
+  ...FOLDER_NAMES,
+  ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const),
+];
 /** Types that an override may name: those that can be written. */
 const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode)];
 
@@ -53,7 +59,7 @@ const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
 export function parseRecipe(input: unknown): Recipe {
   const top = record(input, 'recipe');
   known(top, ['stages', 'include', 'overrides', 'calibration', 'export'], 'recipe');
-  const target = checkOneOf<ExportName>(String(top.export ?? 'lmq'), 'export', EXPORTS, 'recipe');
+  const target = checkExportName(String(top.export ?? 'lmq'));
   const unsaid = defaultMethod(target) === 'ggml' ? [{ method: 'ggml' }] : [];
   const stages = list(top.stages ?? unsaid, 'stages').map((s, i) => parseStage(s, `stages[${i}]`));
   if (stages.length > 1) {
@@ -73,6 +79,11 @@ export function parseRecipe(input: unknown): Recipe {
   checkInteger(spec.seed, 'calibration.seed', 0, 2 ** 32 - 1, 'recipe');
   for (const [i, { method, ...options }] of overrides.entries()) checkGgmlOverride(stages[0], method, options, `overrides[${i}]`);
   return { stages, ...(include.length && { include: [...new Set(include)] }), overrides, calibration: spec, export: target };
+}
+
+/** The name of an export. @throws LmqError `argument/option` listing them */
+export function checkExportName(name: string): ExportName {
+  return checkOneOf<ExportName>(name, 'export', EXPORTS, 'recipe');
 }
 
 /** The options of one linear: the stage with every matching override applied, or null where it is skipped. */

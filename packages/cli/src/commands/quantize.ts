@@ -23,8 +23,8 @@ export function addQuantize(lmq: Command, cli: Context): void {
   const { terminal, signal } = cli;
   const command = lmq
     .command('quantize <model>')
-    .description('quantize a model into an lmq folder or a GGUF file')
-    .requiredOption('-o, --output <path>', 'folder (lmq) or file (GGUF) to write')
+    .description('quantize a model into a folder (lmq, GPTQ, AWQ) or a GGUF file')
+    .requiredOption('-o, --output <path>', 'folder or file (GGUF) to write')
     .option('--max-shard-size <size>', 'GGUF: write parts of at most this size, e.g. 2GB or 500MB', bytes)
     .option('--force', 'replace an existing output')
     .option('--restart', 'throw away what an interrupted run has left, instead of going on from it')

@@ -5,12 +5,15 @@
 import { basename, resolve } from 'node:path';
 import { BLOCK_TYPES } from '@lmq/formats';
 import type { Backend, BlockType } from '@lmq/tensor';
+import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
 import { calibrates, isAsymmetric, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
 import { measureBlockRates } from './block-rates.js';
+import { configOf } from './companions.js';
+import { dtypeOf } from './export-folder.js';
 import { onnxBytesOf } from './export-onnx.js';
 import type { OpenModel } from './open-model.js';
 import { ggufBytesOf, planGguf } from './plan-gguf.js';
@@ -81,7 +84,12 @@ export async function estimateModel(
   let encoding = 0;
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
   else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
-  else {
+  else if (isFolderName(recipe.export)) {
+    const format = folderFormat(recipe.export);
+    const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
+    const stored = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype)]));
+    for (const [name, bytes] of tensorBytes) outputBytes += stored.get(name) ?? bytes;
+  } else {
     const described = [...checkpoint.tensors].map(
       ([name, info]) => [name, quantized.has(name) ? { ...info, format: 'affine' } : info] as const,
     );

@@ -3,7 +3,7 @@
  * the file says the width of the weights, as transformers.js looks for it (`dtype`); config.json says which one is there.
  * @module
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Checkpoint, type OnnxGraph, planOnnx, writeOnnxData } from '@lmq/checkpoints';
 import { createFolder, type PlaceOpts, writeFileAtomic } from '@lmq/checkpoints/node';
@@ -12,12 +12,10 @@ import type { Architecture } from '@lmq/model';
 import { createPhase, type LongCallOpts } from '@lmq/tensor';
 import { ONNX_OPSETS, onnxDecoder } from '../onnx-graph/decoder.js';
 import type { PlannedSite } from '../plan.js';
-import { copyAlong } from './export-lmq.js';
-import { readConfig } from './text-files.js';
+import { type Companions, configOf, writeCompanions } from './companions.js';
 
 export interface ExportOnnxOpts extends LongCallOpts, PlaceOpts {
-  /** Source folder, for the files that travel along. */
-  folder: string;
+  companions: Companions;
   output: string;
   architecture: Architecture;
 }
@@ -33,18 +31,18 @@ export async function exportOnnx(checkpoint: Checkpoint, opts: ExportOnnxOpts): 
   const graph = await onnxDecoder({ ...opts, checkpoint });
   const { dtype, file } = fileOf(graph);
   const { model, files } = planOnnx(reporting(graph, opts), { opsets: ONNX_OPSETS, dataName: `${file}_data`, producer: 'lmq' });
-  const config = await readConfig(opts.folder, 'config.json');
+  const config = await configOf(opts.companions);
   const folder = await createFolder(opts.output, opts);
   try {
     const dir = join(folder.dir, 'onnx');
     await mkdir(dir);
     for (const data of files) await writeFileAtomic(join(dir, data.name), (sink) => writeOnnxData(sink, data), { signal });
     await writeFileAtomic(join(dir, file), (sink) => sink.write(model), { signal });
-    const notes = await copyAlong(opts.folder, folder.dir);
+    const loading = { dtype, use_external_data_format: { [file]: files.length } };
+    const { folder: from, files: others } = opts.companions;
+    const notes = await writeCompanions({ folder: from, files: { ...others, 'config.json': withLoading(config, loading) } }, folder.dir);
     if (opts.architecture.moe)
       notes.push(`transformers.js 4.3 does not know ${opts.architecture.family}: load onnx/${file} with onnxruntime`);
-    const loading = { dtype, use_external_data_format: { [file]: files.length } };
-    await writeFile(join(folder.dir, 'config.json'), `${JSON.stringify(withLoading(config, loading), null, 2)}\n`);
     await folder.commit();
     return { bytes: files.reduce((sum, f) => f.tensors.reduce((n, t) => n + t.bytes, sum), 0), notes };
   } catch (e) {
@@ -74,8 +72,8 @@ function fileOf({ nodes }: OnnxGraph): typeof FLOAT {
 }
 
 /** The configuration with what transformers.js needs to know; a quantization of the source is no more. */
-function withLoading(config: unknown, loading: Record<string, unknown>): unknown {
-  const { quantization_config: _, ...rest } = config as Record<string, unknown>;
+function withLoading(config: Record<string, unknown>, loading: Record<string, unknown>): unknown {
+  const { quantization_config: _, ...rest } = config;
   return { ...rest, 'transformers.js_config': loading };
 }
 

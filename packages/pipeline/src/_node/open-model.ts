@@ -99,7 +99,8 @@ function unquantized(config: unknown): unknown {
   return rest;
 }
 
-async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
+/** @throws LmqError `file/*`, `tokenizer/unsupported` */
+export async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
   const tokenizer = await optional(readTokenizerJson, folder, 'tokenizer.json');
   if (tokenizer === undefined) return undefined;
   return createTokenizer(

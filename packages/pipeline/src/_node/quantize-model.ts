@@ -5,17 +5,23 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import { lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
+import { type Checkpoint, lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
+import type { PlaceOpts } from '@lmq/checkpoints/node';
+import type { Architecture } from '@lmq/model';
 import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { isFolderName } from '../_folders/table.js';
 import type { LayerReport, Recipe } from '../api.js';
+import { outputKind } from '../export-rules.js';
 import type { Importance } from '../importance.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
 import { checkStatistics, type Statistics } from '../statistics.js';
 import { fileStores } from './activation-files.js';
+import { linearsOf } from './as-hf-model.js';
 import { checkOutput } from './check-output.js';
-import { exportGguf } from './export-gguf.js';
+import { exportFolder } from './export-folder.js';
+import { type ExportedGguf, exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
 import { exportOnnx } from './export-onnx.js';
 import { type Fingerprint, fileState, fingerprintOf, policyPrint, windowsDigest } from './fingerprint.js';
@@ -28,7 +34,7 @@ import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 export interface QuantizeModelOpts extends LongCallOpts, NonFiniteOpts {
   backend: Backend;
   recipe: Recipe;
-  /** File (GGUF) or folder (lmq, onnx) to write. */
+  /** File (GGUF) or folder (all else) to write. */
   output: string;
   /** Token windows to calibrate on. */
   calibration?: ArrayLike<number>[];
@@ -85,20 +91,19 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       hint: 'Start from the original Hugging Face folder.',
     });
   }
-  const isGguf = recipe.export.startsWith('gguf:');
-  const output = await checkOutput(opts.output, isGguf ? 'file' : 'folder', opts.force ?? false, 'quantize');
+  const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(opts.importance, recipe);
-  if (opts.maxShardBytes !== undefined && !isGguf) {
+  if (opts.maxShardBytes !== undefined && outputKind(recipe.export) === 'folder') {
     throw new LmqError('argument/option', 'the size of parts is for GGUF files', {
       op: 'quantize',
       found: recipe.export,
       hint: 'Leave it out.',
     });
   }
-  const gguf = { folder, architecture, recipe, name: basename(resolve(folder)), importance: opts.importance };
-  if (isGguf) await planGguf(model.checkpoint, gguf); // refuses what llama.cpp would not run
+  const source = { folder, architecture, name: basename(resolve(folder)) };
+  if (outputKind(recipe.export) === 'file') await planGguf(model.checkpoint, { ...opts, ...source }); // refuses what llama.cpp would not run
   const checkpoint = await guardWeights(model.checkpoint, opts);
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
@@ -121,13 +126,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       checkpoint,
       work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
     );
-    const shared = { ...opts, folder, output, beforeRename: work.placing };
-    const written =
-      recipe.export === 'lmq'
-        ? { layers: [], files: [output], ...(await exportLmq(result, { ...shared, layers: quantized })) }
-        : recipe.export === 'onnx'
-          ? { layers: [], files: [output], ...(await exportOnnx(result, { ...shared, architecture })) }
-          : await exportGguf(result, { ...shared, ...gguf });
+    const written = await exportModel(result, { ...opts, ...source, output, layers: quantized, beforeRename: work.placing });
     const { bytes, notes } = written;
     const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
@@ -143,6 +142,22 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       notes,
     };
   });
+}
+
+/** Writes the result in the format of the recipe. */
+async function exportModel(
+  result: Checkpoint,
+  opts: QuantizeModelOpts & PlaceOpts & { architecture: Architecture; folder: string; name: string; layers: LayerReport[] },
+): Promise<ExportedGguf> {
+  const { architecture, recipe, folder, output } = opts;
+  const target = recipe.export;
+  const companions = { folder, files: {} };
+  const whole = { layers: [], files: [output] };
+  if (target === 'lmq') return { ...whole, ...(await exportLmq(result, { ...opts, companions, info: { recipe } })) };
+  if (target === 'onnx') return { ...whole, ...(await exportOnnx(result, { ...opts, companions })) };
+  if (isFolderName(target))
+    return { ...whole, ...(await exportFolder(result, { ...opts, companions, target, linears: linearsOf(architecture) })) };
+  return exportGguf(result, opts);
 }
 
 /** @throws LmqError `argument/option` for importances that nothing would weigh */
