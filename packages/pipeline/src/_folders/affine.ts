@@ -2,7 +2,7 @@
  * What the formats of uniform integers share: tensors brought to the layout that their writers take, and linears that runtimes fuse.
  * @module
  */
-import { blocksToAffine, floatToFp16, roundToFormat, zeroPointValues } from '@lmq/formats';
+import { blocksToAffine, floatToFp16, roundToFormat, zeroValues } from '@lmq/formats';
 import type { Affine, CompressedTensor } from '@lmq/tensor';
 
 /**
@@ -32,16 +32,30 @@ export interface Scheme {
 /** The scheme of a weight. */
 export function schemeOf(module: string, t: Affine): Scheme {
   const [out, inputs] = t.shape;
-  const zeros = t.zeroPoints && zeroPointValues(t, 0, out * Math.ceil(inputs / t.groupSize));
+  const zeros = t.zeroPoints && zeroValues(t, 0, Math.ceil(out / t.scales.block[0]) * Math.ceil(inputs / t.groupSize));
   const middle = 2 ** (t.bits - 1);
   return {
     module,
     bits: t.bits,
     groupSize: t.groupSize >= inputs ? -1 : t.groupSize,
-    symmetric: !zeros?.some((z) => z !== middle),
+    symmetric: !(zeros as Float32Array | undefined)?.some((z) => z !== middle),
     actOrder: t.groupIndex !== undefined,
     scales: t.scales.format,
   };
+}
+
+/** Bits and groups that most linears have. */
+export function mostCommon(schemes: readonly Scheme[]): Pick<Scheme, 'bits' | 'groupSize'> {
+  const count = new Map<string, number>();
+  let best = schemes[0] ?? { bits: 4, groupSize: -1 };
+  let most = 0;
+  for (const s of schemes) {
+    const key = `${s.bits} ${s.groupSize}`;
+    const n = (count.get(key) ?? 0) + 1;
+    count.set(key, n);
+    if (n > most) [most, best] = [n, s];
+  }
+  return best;
 }
 
 /** Linears that vLLM, SGLang and TensorRT-LLM run as one matrix; w1 and w3 are an expert's. */
