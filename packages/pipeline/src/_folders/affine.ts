@@ -7,11 +7,14 @@ import type { Affine, CompressedTensor } from '@lmq/tensor';
 
 /**
  * The same values as codes with 16-bit scales, where that is possible without changing one: GGUF blocks that have an affine form, float32
- * scales that are half-precision numbers. Else the tensor as it is.
+ * scales that are half-precision numbers, zero points that need not be stored. Else the tensor as it is.
  */
-export function asAffine(t: CompressedTensor): CompressedTensor {
-  if (t.kind === 'blocks') return blocksToAffine(t) ?? t;
-  if (t.kind !== 'affine' || t.scales.format !== 'fp32') return t;
+export function asAffine(tensor: CompressedTensor): CompressedTensor {
+  if (tensor.kind === 'blocks') return blocksToAffine(tensor) ?? tensor;
+  if (tensor.kind !== 'affine') return tensor;
+  const { zeroPoints, ...symmetric } = tensor;
+  const t = zeroPoints && isSymmetric(tensor) ? symmetric : tensor;
+  if (t.scales.format !== 'fp32') return t;
   const { data } = t.scales;
   if (!data.every((s) => roundToFormat(s, 'fp16') === s)) return t;
   return { ...t, scales: { ...t.scales, format: 'fp16', data: Uint16Array.from(data, floatToFp16) } };
@@ -29,16 +32,21 @@ export interface Scheme {
   scales: string;
 }
 
+/** Whether all zero points are in the middle. */
+function isSymmetric(t: Affine): boolean {
+  const zeros = t.zeroPoints && zeroValues(t, 0, t.scales.data.length);
+  const middle = 2 ** (t.bits - 1);
+  return !(zeros as Float32Array | undefined)?.some((z) => z !== middle);
+}
+
 /** The scheme of a weight. */
 export function schemeOf(module: string, t: Affine): Scheme {
-  const [out, inputs] = t.shape;
-  const zeros = t.zeroPoints && zeroValues(t, 0, Math.ceil(out / t.scales.block[0]) * Math.ceil(inputs / t.groupSize));
-  const middle = 2 ** (t.bits - 1);
+  const [, inputs] = t.shape;
   return {
     module,
     bits: t.bits,
     groupSize: t.groupSize >= inputs ? -1 : t.groupSize,
-    symmetric: !(zeros as Float32Array | undefined)?.some((z) => z !== middle),
+    symmetric: isSymmetric(t),
     actOrder: t.groupIndex !== undefined,
     scales: t.scales.format,
   };
