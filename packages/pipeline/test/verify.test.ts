@@ -372,9 +372,13 @@ describe('the corpus of damaged files', () => {
   >;
   it('ends in findings, never in an exception', async () => {
     for (const [name, { code, offset }] of Object.entries(expected)) {
-      const { findings, valid } = await verifyModel(join(corpus, name));
-      // what lmq does not read is no fault of the file; none of these has an architecture, so that much is always found
-      expect(findings.length, name).toBeGreaterThan(0);
+      if (name.endsWith('.dat')) continue; // opens with a model only
+      const path = join(corpus, name);
+      const part = name.startsWith('split/') ? readdirSync(path)[0]! : '';
+      const { findings, valid } = await verifyModel(join(path, part));
+      if (code === null && /^(onnx|imatrix)/.test(name)) expect(findings, name).toEqual([]);
+      // what lmq does not read is no fault of the file; none of the others has an architecture, so that much is always found
+      else expect(findings.length, name).toBeGreaterThan(0);
       if (code === null || code === 'model/unsupported') continue;
       expect(valid, name).toBe(false);
       if (offset !== undefined) expect(findings, name).toContainEqual(expect.objectContaining({ severity: 'error', offset }));
