@@ -2,7 +2,7 @@
 // that format. Run after a build.
 //
 //     node tools/python-readers/sources.mjs bitsandbytes|hqq|auto_round <out>
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { lmqManifest, toLmqTensors, writeSafetensors } from '../../packages/checkpoints/dist/index.js';
@@ -50,6 +50,7 @@ const WAYS = {
   ]),
 };
 
+await mkdir(out, { recursive: true });
 const original = await openCheckpoint(nano);
 const files = await Promise.all(['config.json', 'generation_config.json'].map(async (name) => [name, await readFile(join(nano, name))]));
 for (const [name, quantize] of Object.entries(WAYS[format])) {
