@@ -18,7 +18,7 @@ export * from './fp16.js';
 export * from './gptq-packing.js';
 export * from './hqq-packing.js';
 export * from './ints.js';
-export { isFloatZeros, zeroPointValues, zeroValues } from './layouts/affine.js';
+export { isFloatZeros, zeroBetweenCodes, zeroPointValues, zeroValues } from './layouts/affine.js';
 export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';
 export { dense } from './layouts/dense.js';
 export * from './matmul-nbits.js';
