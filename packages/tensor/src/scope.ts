@@ -3,6 +3,7 @@
  * {@link Kernels}; `defineBackend` makes a {@link Backend} of them, so the rules are the same everywhere and a kernel never sees a wrong shape.
  * @module
  */
+import { checkInputQuant } from './_input-quant.js';
 import { createOps } from './_ops.js';
 import { fail, type Slot, shape } from './_slots.js';
 import type { Backend, Handle, HandleType, LoadedLinear, LoadOpts, Scope, ScopeOpts } from './backend.js';
@@ -39,11 +40,13 @@ function loadLinear<B, L>(kernels: Kernels<B, L>, backend: Backend, linear: Line
   if (linear.bias && linear.bias.length !== out) {
     throw new LmqError('argument/shape', 'bias does not fit the weight', { op: 'load', expected: out, found: linear.bias.length });
   }
-  const { packed, bytes } = kernels.load(linear, activations);
+  checkInputQuant(linear, 'load');
+  const { packed, bytes, outliers } = kernels.load(linear, activations);
   const slot: LoadedSlot<L> = {
     out,
     in: width,
     bytes,
+    ...(outliers && { outliers }),
     backend,
     packed,
     freed: false,
