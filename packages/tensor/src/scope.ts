@@ -3,11 +3,11 @@
  * {@link Kernels}; `defineBackend` makes a {@link Backend} of them, so the rules are the same everywhere and a kernel never sees a wrong shape.
  * @module
  */
-import { checkInputQuant } from './_input-quant.js';
 import { createOps } from './_ops.js';
 import { fail, type Slot, shape } from './_slots.js';
 import type { Backend, Handle, HandleType, LoadedLinear, LoadOpts, Scope, ScopeOpts } from './backend.js';
 import { LmqError } from './errors.js';
+import { checkInputQuant } from './input-quant.js';
 import type { Kernels } from './kernels.js';
 import type { Linear } from './layouts.js';
 import { contiguous, matrixShape, type NdArray, ndarray, type Tensor, type TypedArray } from './ndarray.js';
