@@ -15,7 +15,7 @@ const MAX_WIDTH = 32768;
  */
 export function checkInputQuant({ weight, input }: Linear, op: string): void {
   if (!input) return;
-  checkOptions(input, op);
+  checkInputOptions(input, op);
   const needs: (what: string, expected: string, found: string | number) => never = (what, expected, found) => {
     throw new LmqError('backend/unsupported', `${what} of a linear with a quantized input`, {
       op,
@@ -32,7 +32,8 @@ export function checkInputQuant({ weight, input }: Linear, op: string): void {
   if (shape[1] > MAX_WIDTH) needs('the width', `at most ${MAX_WIDTH} columns`, shape[1]);
 }
 
-function checkOptions(input: InputQuant, op: string): void {
+/** @throws LmqError `argument/option` for what is no input quantization */
+export function checkInputOptions(input: InputQuant, op: string): void {
   const fail = (what: string, expected: string, found: unknown): never => {
     throw new LmqError('argument/option', what, { op, expected, found: typeof found === 'number' ? found : String(found) });
   };
