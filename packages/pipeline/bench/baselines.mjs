@@ -101,14 +101,17 @@ const cells = rows.map(({ method, settings: s, ppl, ref_error_sum: error }) => {
 });
 cells.sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? 1 : a[0] > b[0] ? -1 : 0) || (a[2] < b[2] ? -1 : 1));
 const header = ['method', 'bits', 'options', 'reference', 'lmq', 'difference', 'loss difference', 'seconds'];
-const table = [header, header.map(() => '---'), ...cells].map((c) => `| ${c.join(' | ')} |`).join('\n');
+const widths = header.map((_, i) => Math.max(3, ...[header, ...cells].map((c) => String(c[i]).length)));
+const table = [header, widths.map((n) => '-'.repeat(n)), ...cells]
+  .map((c) => `| ${c.map((cell, i) => String(cell).padEnd(widths[i])).join(' | ')} |`)
+  .join('\n');
 writeFileSync(
   new URL('../../../docs/baselines.md', import.meta.url),
   `# RTN, GPTQ and quantized inputs beside the reference code
 
 Perplexity of lmq-nano on the first 40 windows of 512 tokens of the validation text, calibrated on 64 windows of 512 tokens of other novels.
-Reference: IST-DASLab/gptq and mit-han-lab/smoothquant, executed; LLM.int8() restated from its paper. lmq: \`packages/pipeline/bench/baselines.mjs\`, backend ${backend.variant}, float32 scales and
-\`referenceCompat\`, so that both do the same arithmetic in another order. "loss" is what the reference prints as error, summed over all
+Reference: IST-DASLab/gptq and mit-han-lab/smoothquant, executed; LLM.int8() restated from its paper. lmq:
+\`packages/pipeline/bench/baselines.mjs\`, backend ${backend.variant}, float32 scales and \`referenceCompat\`, so that both do the same arithmetic in another order. "loss" is what the reference prints as error, summed over all
 linears. Seconds are those of one thread on a shared machine, calibration included. At 2 bits a changed rounding in the first block changes all later ones.
 
 ${table}
