@@ -17,6 +17,7 @@ export { floatToFp8e5m2, fp8e5m2ToFloat } from './fp8e5m2.js';
 export * from './fp16.js';
 export * from './gptq-packing.js';
 export * from './hqq-packing.js';
+export * from './input-grid.js';
 export * from './ints.js';
 export { isFloatZeros, zeroBetweenCodes, zeroPointValues, zeroValues } from './layouts/affine.js';
 export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';

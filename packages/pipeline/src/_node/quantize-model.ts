@@ -170,8 +170,8 @@ export function checkImportance(importance: Importance | undefined, recipe: Reci
   });
 }
 
-function commit(work: WorkFolder<BlockFacts>, { layer, weights, layers }: BlockResult): Promise<void> {
-  const packed = [...weights].map(([name, t]) => [name, toLmqTensors(name, t)] as const);
+function commit(work: WorkFolder<BlockFacts>, { layer, weights, inputs, layers }: BlockResult): Promise<void> {
+  const packed = [...weights].map(([name, t]) => [name, toLmqTensors(name, t, t.shape, inputs.get(name))] as const);
   const manifest = lmqManifest(packed.map(([name, p]) => [name, p.entry]));
   return work.commit(
     layer,
