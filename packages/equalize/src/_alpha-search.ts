@@ -26,7 +26,8 @@ export async function searchAlpha(
   if (!sample) {
     throw new LmqError('argument/option', 'a search of alpha needs a sample of the input', { op, expected: 'stats.sample' });
   }
-  if (!alphas.length) throw new LmqError('argument/option', 'alphas is empty', { op, expected: 'at least one number in 0 … 1', found: '[]' });
+  if (!alphas.length)
+    throw new LmqError('argument/option', 'alphas is empty', { op, expected: 'at least one number in 0 … 1', found: '[]' });
   const [tokens, width] = matrixShape(sample, op);
   if (width !== stats.absMax.length || tokens === 0) {
     throw new LmqError('argument/shape', 'the sample does not fit the weights', {
@@ -50,7 +51,14 @@ export async function searchAlpha(
       whole += squares((await s.read(y)).data);
     }
     const errorOf = async (scales: Float32Array): Promise<number> => {
-      const rounded = round8(s, scaleColumns(sample, scales.map((v) => 1 / v)), granularity);
+      const rounded = round8(
+        s,
+        scaleColumns(
+          sample,
+          scales.map((v) => 1 / v),
+        ),
+        granularity,
+      );
       let sum = 0;
       for (const [i, w] of linears.entries()) {
         const weight = round8(s, scaleColumns(w, scales), 'channel');

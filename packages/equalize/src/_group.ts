@@ -48,7 +48,10 @@ export function scaleColumns(w: Tensor, scales: ArrayLike<number>): Matrix {
  */
 export function searchScheme(grid: AffineOpts, rows: number, cols: number, op: string): Scheme {
   if (grid.trits) {
-    throw new LmqError('argument/option', 'trits are not a grid that scales can be searched for', { op, hint: 'Use bits 2 without trits.' });
+    throw new LmqError('argument/option', 'trits are not a grid that scales can be searched for', {
+      op,
+      hint: 'Use bits 2 without trits.',
+    });
   }
   return resolveScheme({ ...grid, clip: 'minmax' }, rows, cols, op);
 }

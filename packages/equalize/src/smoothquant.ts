@@ -13,8 +13,8 @@
  */
 import type { Tensor } from '@lmq/tensor';
 import { contiguous, LmqError } from '@lmq/tensor';
-import { groupWidth, magnitudes } from './_group.js';
 import { searchAlpha } from './_alpha-search.js';
+import { groupWidth, magnitudes } from './_group.js';
 import type { Equalized, SmoothGroup, SmoothQuantOpts, SmoothQuantReport } from './api.js';
 
 /**

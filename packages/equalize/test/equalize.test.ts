@@ -97,10 +97,9 @@ describe('AWQ', () => {
     const { x, w } = planted([1]);
     const router = normal(4, 64);
     let seen = 0;
-    await awqScales(
-      { linears: [{ weight: router }, { weight: w, grid }], stats: { meanAbs: perChannel(x, mean) } },
-      {},
-    ).catch((e) => expect(String(e)).toMatch(/nothing to judge by/));
+    await awqScales({ linears: [{ weight: router }, { weight: w, grid }], stats: { meanAbs: perChannel(x, mean) } }, {}).catch((e) =>
+      expect(String(e)).toMatch(/nothing to judge by/),
+    );
     await awqScales({
       linears: [{ weight: router }, { weight: w, grid }],
       stats: { meanAbs: perChannel(x, mean) },
@@ -148,7 +147,14 @@ describe('AWQ', () => {
     const of = (o: object, opts = {}) => awqScales({ linears: [{ weight, grid }], stats, ...o }, opts);
     await expect(of({ linears: [] })).rejects.toThrow(/no linear/);
     await expect(of({ linears: [{ weight }] })).rejects.toThrow(/no linear of the group will be quantized/);
-    await expect(of({ linears: [{ weight, grid }, { weight: normal(4, 32), grid }] })).rejects.toThrow(/differ in width/);
+    await expect(
+      of({
+        linears: [
+          { weight, grid },
+          { weight: normal(4, 32), grid },
+        ],
+      }),
+    ).rejects.toThrow(/differ in width/);
     await expect(of({ stats: { ...stats, meanAbs: [1] } })).rejects.toThrow(/do not fit/);
     await expect(of({ stats: { ...stats, meanAbs: new Float32Array(64).fill(Number.NaN) } })).rejects.toThrow(/NaN in channel 0/);
     await expect(of({ outputError: async () => Number.NaN })).rejects.toThrow(/not finite/);
@@ -189,7 +195,17 @@ describe('SmoothQuant', () => {
       const exact = multiply(x, w);
       const naive = relative(int8(x, w), exact);
       const group = { linears: [w], stats: { absMax: perChannel(x, largest), sample: x } };
-      const after = async (scales: Float32Array) => relative(int8(foldIntoColumns(x, scales.map((v) => 1 / v)), foldIntoColumns(w, scales)), exact);
+      const after = async (scales: Float32Array) =>
+        relative(
+          int8(
+            foldIntoColumns(
+              x,
+              scales.map((v) => 1 / v),
+            ),
+            foldIntoColumns(w, scales),
+          ),
+          exact,
+        );
       const fixed = await smoothQuant(group, { alpha: SMOOTHQUANT_ALPHA.opt });
       const searched = await smoothQuant(group, { alpha: 'search', backend });
       expect(naive).toBeGreaterThan(0.05); // a linear in float32 has 1e-7, in 8 bits without outliers 0.01
