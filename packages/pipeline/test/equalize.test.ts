@@ -144,7 +144,8 @@ describe('lmq-nano', async () => {
   it('AWQ, then GPTQ; stopped in each stage and started again: the same as at once, and an estimate that holds', async () => {
     const model = await openModel('lmq-nano');
     const gptq = { method: 'gptq', bits: 3, groupSize: 128 };
-    const recipe = parseRecipe({ stages: [{ method: 'smoothquant' }, { method: 'awq', clip: false }, gptq] });
+    const overrides = [{ match: '*', skip: true }, ...['*v_proj', '*down_proj'].map((match) => ({ match, skip: false }))];
+    const recipe = parseRecipe({ stages: [{ method: 'smoothquant' }, { method: 'awq', clip: false }, gptq], overrides });
     expect(parseRecipe(JSON.parse(JSON.stringify(recipe)))).toEqual(recipe);
     const short = [windows[0]!.slice(0, 48)];
     const opts = { backend, recipe, calibration: short };
@@ -162,6 +163,7 @@ describe('lmq-nano', async () => {
     for (const name of a.checkpoint.tensors.keys()) expect(await b.checkpoint.read(name)).toEqual(await a.checkpoint.read(name));
     const norm = a.checkpoint.tensors.get('model.layers.0.input_layernorm.weight')!;
     expect(norm).toMatchObject({ shape: [256], format: 'fp32' });
+    expect(a.checkpoint.tensors.get('model.layers.0.self_attn.q_proj.weight')!.format).toBe('fp32'); // scaled with v, not quantized
     const estimate = await estimateModel(model, recipe, backend, { calibration: short });
     expect(estimate.outputBytes).toBe(whole.bytes);
     expect(estimate.steps.map((s) => s.step)).toEqual(expect.arrayContaining(['find scales (smoothquant)', 'search scales (awq)']));
