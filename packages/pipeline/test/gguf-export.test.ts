@@ -1,11 +1,14 @@
 // The method ggml: llama.cpp's types and mixtures, made while the file is written.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Checkpoint, permutedRows, readImatrix } from '@lmq/checkpoints';
-import { fileSource, openCheckpoint } from '@lmq/checkpoints/node';
+import { fileURLToPath } from 'node:url';
+import { type Checkpoint, permutedRows, readImatrix, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '@lmq/checkpoints';
+import { fileSource, openCheckpoint, writeFileAtomic } from '@lmq/checkpoints/node';
 import { decode, encodeBlocks, selectRows } from '@lmq/formats';
-import type { Blocks, BlockType } from '@lmq/tensor';
+import { loadModel } from '@lmq/model';
+import { NANO_MODELS } from '@lmq/nano';
+import { type Blocks, type BlockType, createRng } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { calibrateModel, openStatisticsFile } from '../src/_node/calibrate-model.js';
 import { estimateModel } from '../src/_node/estimate-model.js';
@@ -119,6 +122,36 @@ describe('the method ggml', () => {
       expect(await (await opened.checkpoint.read(name)).shape).toEqual((await whole.file.read(name)).shape);
     await opened.close();
     await whole.file.close();
+  });
+
+  it('reorders biases of queries and keys as their rows', async () => {
+    const folder = path('biased');
+    cpSync(fileURLToPath(NANO_MODELS['lmq-nano'].folder), folder, { recursive: true });
+    const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+    writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, attention_bias: true }));
+    const stored = nano.checkpoint as SafetensorsFile;
+    const rng = createRng(8);
+    const tensors = [...stored.tensors.values()].flatMap(({ name, shape }): TensorToWrite[] => {
+      const weight = { name, shape: [...shape], dtype: stored.dtype(name), bytes: () => stored.readBytes(name) };
+      if (!name.includes('self_attn')) return [weight];
+      const bias = Float32Array.from({ length: shape[0]! }, () => rng.normal());
+      return [weight, { name: name.replace('weight', 'bias'), shape: [shape[0]!], dtype: 'F32', bytes: () => new Uint8Array(bias.buffer) }];
+    });
+    await writeFileAtomic(join(folder, 'model.safetensors'), (sink) => writeSafetensors(sink, tensors), { force: true });
+    const biased = await openModel(folder);
+    const { report, file } = await run({ export: 'gguf:f32' }, 'biased.gguf', {}, biased);
+    await file.close();
+    const logits = async (opened: OpenModel) => {
+      const model = await loadModel({ ...opened, backend: nano.backend });
+      const scope = nano.backend.scope();
+      const { data } = await scope.read(await model.forward(scope, TEXT[0]!.slice(0, 32)));
+      scope.dispose();
+      model.dispose();
+      await opened.close();
+      return data;
+    };
+    const [a, b] = [await logits(biased), await logits(await openModel(report.output))];
+    expect(Math.max(...a.map((x, i) => Math.abs(x - b[i]!)))).toBeLessThan(1e-3);
   });
 
   it.each<[string, object, string]>([

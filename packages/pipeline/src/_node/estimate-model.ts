@@ -18,7 +18,7 @@ import { configOf } from './companions.js';
 import { dtypeOf } from './export-folder.js';
 import { onnxBytesOf } from './export-onnx.js';
 import type { OpenModel } from './open-model.js';
-import { ggufBytesOf, planGguf } from './plan-gguf.js';
+import { ggufBytesOf, type Placed, planGguf } from './plan-gguf.js';
 import { checkImportance, type QuantizeModelOpts } from './quantize-model.js';
 
 export interface Estimate {
@@ -36,7 +36,7 @@ export interface Estimate {
 }
 
 /** What the process grows by that no array accounts for: compiled code, the garbage collector's young generation, buffers waiting to be freed. */
-const RUNTIME_BYTES = { rtn: 42e6, statistics: 70e6, gptq: 78e6, gptaq: 92e6 };
+const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, gptaq: 92e6 };
 
 /** A worker thread: its own JavaScript engine. */
 const THREAD_BYTES = 10e6;
@@ -88,7 +88,7 @@ export async function estimateModel(
   let weights = planned.reduce((n, p) => n + p.out * p.in, 0);
   let codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
   const workBytes = codeBytes;
-  let encoding = 0;
+  const blocks: Placed[] = []; // made by the method ggml
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
   else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
   else if (isFolderName(recipe.export)) {
@@ -104,29 +104,30 @@ export async function estimateModel(
     const folder = model.folder!;
     const { tensors } = await planGguf(view, { architecture: a, folder, recipe, name: basename(resolve(folder)), importance });
     for (const t of tensors) outputBytes += ggufBytesOf(t);
-    if (recipe.stages[0]?.method === 'ggml') {
-      const blocks = tensors.filter((t) => Object.hasOwn(BLOCK_TYPES, t.type));
-      const rates = await measureBlockRates(new Set(blocks.map((t) => t.type as BlockType)), importance !== undefined, cpuMs);
-      for (const t of blocks) {
-        const n = t.shape.reduce((x, y) => x * y, 1);
-        weights += n;
-        codeBytes += ggufBytesOf(t);
-        encoding += n / rates.get(t.type as BlockType)!;
-      }
-    }
+    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => Object.hasOwn(BLOCK_TYPES, t.type)));
   }
   // exports that decode to float32
   const elements = [...checkpoint.tensors.values()].map((t) => t.shape.reduce((n, d) => n * d, 1));
   const widest = recipe.export === 'onnx' || recipe.export === 'gguf:f32' ? 4 * Math.max(...elements) : 0;
   const before = process.memoryUsage().rss;
+  let encoding = 0;
+  const measuring = cpuMs();
+  const blockRates = await measureBlockRates(new Set(blocks.map((t) => t.type as BlockType)), importance !== undefined, cpuMs);
+  for (const t of blocks) {
+    const n = t.shape.reduce((x, y) => x * y, 1);
+    weights += n;
+    codeBytes += ggufBytesOf(t);
+    encoding += n / blockRates.get(t.type as BlockType)!;
+  }
+  const trials = (cpuMs() - measuring) / 1000;
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
   const measured = await measureRates(backend, costliest?.stage, cpuMs);
-  const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds }; // a run spends the same
+  const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds - trials }; // a run spends the same
   const sourceBytes = [...stored.values()].reduce((n, b) => n + b, 0);
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
-  const blocks = encoding ? [{ step: 'encode blocks', seconds: encoding }] : [];
+  const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
   const equalize = estimateEqualize(a, recipe, planned, text, measured.rates);
-  const steps = [start, look, ...blocks, ...equalize.steps, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
+  const steps = [start, look, ...encode, ...equalize.steps, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
   return {
     outputBytes,
     bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
@@ -135,7 +136,9 @@ export async function estimateModel(
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
-        RUNTIME_BYTES[asymmetric ? 'gptaq' : windows || equalize.steps.length ? 'gptq' : solves ? 'statistics' : 'rtn'] +
+        RUNTIME_BYTES[
+          asymmetric ? 'gptaq' : windows || equalize.steps.length ? 'gptq' : solves ? 'statistics' : blocks.length ? 'ggml' : 'rtn'
+        ] +
         SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory),
     ),
     steps,
