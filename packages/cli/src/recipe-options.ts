@@ -44,7 +44,7 @@ export function addRecipeOptions(command: Command): Command {
     )
     .option(
       '--equalize <method[:option=value,…]>',
-      'before that, scale channels: awq (options duo-scaling, clip, reference-compat) or smoothquant (alpha=0…1 or search); may be repeated',
+      'before that, scale channels: awq (options duo-scaling, clip, rescale, reference-compat) or smoothquant (alpha=0…1 or search); may be repeated',
       collect,
     )
     .option('--include <name>', 'lm_head: quantize the output head too; may be repeated', collect)

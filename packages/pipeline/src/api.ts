@@ -69,6 +69,11 @@ export interface AwqStage {
   duoScaling: boolean;
   /** Also clip weights, but those of queries and keys. Default true. */
   clip: boolean;
+  /**
+   * Scale linears too whose input nothing can be divided for (o under grouped-query attention): the factors are stored beside the weights, in
+   * the layout `rescaled`, which few exports hold. Default false: such linears are left alone, as in the published code.
+   */
+  rescale: boolean;
   /** Reproduce the published code where it has a known flaw. Default false. */
   referenceCompat: boolean;
 }
@@ -162,8 +167,8 @@ export interface LayerReport {
 /** What happened between the linears that read the same channels and what makes these. */
 export interface PairReport {
   method: EqualizeStage['method'];
-  /** A norm's tensor, or the linear, whose output was divided by the scales. */
-  from: string;
+  /** A norm's tensor, or the linear, whose output was divided by the scales; null: the factors are stored beside the weights. */
+  from: string | null;
   /** The linears whose columns were multiplied. */
   to: string[];
   /** AWQ: exponent of the channels' magnitudes; null when no scales were best. */

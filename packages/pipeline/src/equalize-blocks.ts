@@ -10,10 +10,10 @@
  * times through both halves of every block.
  * @module
  */
-import { loadBlock, type ScalingPair } from '@lmq/model';
+import { loadBlock } from '@lmq/model';
 import { type CompressedTensor, createPhase } from '@lmq/tensor';
 import { clipBlock, foldBlock, tensorsOf } from './_equalize/fold.js';
-import { type EqualizePlan, planEqualize } from './_equalize/plan.js';
+import { type EqualizePlan, type PlannedPair, planEqualize } from './_equalize/plan.js';
 import { searchPair } from './_equalize/search.js';
 import { type BlockStatistics, observeBlock } from './_equalize/statistics.js';
 import { fewestTokens } from './_starved.js';
@@ -32,7 +32,7 @@ export interface EqualizeBlocksOpts extends WindowsOpts {
 /** What became of one block. */
 export interface EqualizedBlock {
   layer: number;
-  /** Changed tensors by name, float32. */
+  /** Changed tensors by name, float32; with `rescale` some as `rescaled` float32. */
   weights: Map<string, CompressedTensor>;
   report: EqualizeReport;
 }
@@ -63,7 +63,7 @@ export async function* equalizeBlocks(opts: EqualizeBlocksOpts): AsyncGenerator<
       try {
         const streams = { inputs, attention: await run.makeStore(layer, 'attention'), outputs: await run.makeStore(layer + 1) };
         statistics = await observeBlock(run, block, wantedOf(plan, stage, layer), streams);
-        const scaled = new Map<ScalingPair, Float32Array>();
+        const scaled = new Map<PlannedPair, Float32Array>();
         const report: EqualizeReport = { pairs: [], clips: [], skipped: plan.skipped(layer) };
         for (const pair of plan.pairs) {
           if (pair.layer !== layer) continue;
@@ -99,7 +99,7 @@ function wantedOf(plan: EqualizePlan, stage: EqualizeStage, layer: number) {
   const pairs = plan.pairs.filter((p) => p.layer === layer);
   const inputs = new Set(pairs.map((p) => p.input));
   const clipped = plan.clipped.flatMap((s) => (s.layer === layer ? s.input : []));
-  const single = pairs.flatMap((p) => (stage.method === 'awq' && 'linear' in p.from ? p.input : []));
+  const single = pairs.flatMap((p) => (stage.method === 'awq' && (!p.from || 'linear' in p.from) ? p.input : []));
   return {
     channels: inputs,
     hessians: new Set([...single, ...clipped]),
@@ -108,7 +108,7 @@ function wantedOf(plan: EqualizePlan, stage: EqualizeStage, layer: number) {
 }
 
 /** Why a pair is left alone: an expert that hardly any token reached, whose scales would be noise. */
-function tooFew(run: WindowRun, { channels }: BlockStatistics, { input, to }: ScalingPair): string | undefined {
+function tooFew(run: WindowRun, { channels }: BlockStatistics, { input, to }: PlannedPair): string | undefined {
   const { tokens } = channels.get(input)!;
   const fewest = to[0]!.expert === undefined ? 1 : fewestTokens(run.context.architecture, run.tokens);
   return tokens < fewest ? `too few calibration tokens (${tokens})` : undefined;

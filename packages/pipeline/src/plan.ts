@@ -27,6 +27,9 @@ export function isDense({ format }: Pick<TensorInfo, 'format'>): boolean {
   return format === 'fp32' || format === 'fp16' || format === 'bf16';
 }
 
+/** Dense weights with factors of their columns, as an equalizing stage leaves them. */
+const RESCALED = /^rescaled\((fp32|fp16|bf16)\)$/;
+
 /** Whether a stage, or what an override changes of one, needs to know the inputs of linears. */
 export function calibrates({ method, clip }: Pick<Partial<Stage>, 'method' | 'clip'>): boolean {
   return method === 'gptq' || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
@@ -70,7 +73,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     const info = checkpoint.tensors.get(site.tensor);
     if (!info) throw new LmqError('model/missing', 'a weight is not in the checkpoint', { op: 'plan', tensor: site.tensor });
-    if ((site.slice && !ggml) || !isDense(info)) {
+    if ((site.slice && !ggml) || !(isDense(info) || RESCALED.test(info.format))) {
       throw new LmqError('model/unsupported', 'the weight is already quantized, or stacked with others', {
         op: 'plan',
         file: info.file,

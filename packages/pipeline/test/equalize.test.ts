@@ -97,7 +97,7 @@ describe('lmq-nano', async () => {
   const evaluate = async (checkpoint: Source['checkpoint']) => {
     const model = await loadModel({ ...nano, checkpoint });
     try {
-      return (await perplexity(model, nano.ids, { context: 512, windows: 4 })).perplexity;
+      return (await perplexity(model, nano.ids, { context: 512, windows: 2 })).perplexity;
     } finally {
       model.dispose();
     }
@@ -168,6 +168,47 @@ describe('lmq-nano', async () => {
     expect(estimate.outputBytes).toBe(whole.bytes);
     expect(estimate.steps.map((s) => s.step)).toEqual(expect.arrayContaining(['find scales (smoothquant)', 'search scales (awq)']));
     for (const m of [a, b, model]) await m.close();
+  });
+
+  it('rescale: what nothing can be divided for keeps its factors, through GPTQ, into a folder and back', async () => {
+    const model = await openModel('lmq-nano');
+    const overrides = [
+      { match: '*', skip: true },
+      { match: '*o_proj', skip: false },
+    ];
+    const short = [windows[0]!.slice(0, 64)];
+    const before = await logits(model, short[0]!);
+    const reports = [];
+    const off: number[] = [];
+    for (const [name, awq] of [
+      ['plain', []],
+      ['rescaled', [{ method: 'awq', rescale: true, clip: false }]],
+    ] as const) {
+      const recipe = parseRecipe({ stages: [...awq, { method: 'gptq', bits: 3, groupSize: 128 }], overrides });
+      const output = join(dir, `o-${name}`);
+      const report = await quantizeModel(model, { backend, recipe, calibration: short, output });
+      reports.push(report);
+      expect((await estimateModel(model, recipe, backend, { calibration: short })).outputBytes).toBe(report.bytes);
+      const back = await openModel(output);
+      off.push(distance(await logits({ ...back, architecture: model.architecture }, short[0]!), before));
+      const t = await back.checkpoint.read('model.layers.0.self_attn.o_proj.weight');
+      await back.close();
+      if (name === 'plain') continue;
+      const { skipped, pairs } = report.equalized![0]!;
+      expect(skipped).toEqual([]);
+      expect(pairs).toMatchObject([{ from: null, to: ['model.layers.0.self_attn.o_proj'] }]);
+      expect(pairs[0]!.error).toBeLessThanOrEqual(pairs[0]!.plainError!);
+      expect(t).toMatchObject({ kind: 'rescaled', base: { kind: 'affine', bits: 3 } });
+    }
+    expect(off[1]!).toBeLessThan(1.25 * off[0]!);
+    const [plain, rescaled] = reports;
+    expect(rescaled!.bitsPerWeight).toBeCloseTo(plain!.bitsPerWeight + 32 / 256, 6); // a float32 for each of 256 columns of 256 rows
+    for (const [i, l] of rescaled!.layers.entries()) expect(l.error).toBeLessThan(1.25 * plain!.layers[i]!.error); // in the same units
+    const refused = parseRecipe({ stages: [{ method: 'awq', rescale: true }, q3], export: 'awq' });
+    await expect(equalizeBlocks({ ...nano, recipe: refused, stage: refused.equalize![0]!, calibration: few }).next()).rejects.toMatchObject(
+      { code: 'export/unsupported' },
+    );
+    await model.close();
   });
 
   it('experts: the router reads the scaled norm too, and each expert has a pair of its own', async () => {

@@ -59,7 +59,9 @@ export function addQuantize(lmq: Command, cli: Context): void {
       if (terminal.json) return terminal.result(result);
       for (const n of report.notes) terminal.say(n);
       if (report.equalized) {
-        const rows = report.equalized.flatMap((e) => e.pairs.map((p) => [p.method, p.from, `${p.to.length}`, choiceOf(p), gainOf(p)]));
+        const rows = report.equalized.flatMap((e) =>
+          e.pairs.map((p) => [p.method, p.from ?? `${p.to[0]} (beside the weight)`, `${p.to.length}`, choiceOf(p), gainOf(p)]),
+        );
         terminal.out(`${table(['scales', 'taken from', 'linears', 'choice', 'error'], rows)}\n`);
         for (const { name, why } of report.equalized.flatMap((e) => e.skipped)) terminal.say(`${name} was not scaled: ${why}`);
       }

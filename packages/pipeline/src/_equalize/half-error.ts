@@ -24,7 +24,7 @@ export interface HalfStreams {
 export function halfError(
   run: WindowRun,
   block: Block,
-  { half, to }: ScalingPair,
+  { half, to }: Pick<ScalingPair, 'half' | 'to'>,
   { inputs, attention, outputs }: HalfStreams,
 ): (weights: readonly Matrix[]) => Promise<number> {
   const [from, target] = half === 'attention' ? [inputs, attention] : [attention, outputs];

@@ -10,9 +10,15 @@ import { LmqError } from '@lmq/tensor';
 import type { EqualizeReport, EqualizeStage, Recipe, Stage } from '../api.js';
 import { isDense, type PlannedSite, planSites } from '../plan.js';
 
+/** A pair, or readers without a producer that could take their scales: these are stored with the weights. */
+export type PlannedPair = Omit<ScalingPair, 'from'> & { from: ScalingPair['from'] | null };
+
+/** Exports that hold weights with factors beside them, as they are or decoded. */
+const HOLD_RESCALED = ['lmq', 'gguf:f32'];
+
 /** What a stage will do. */
 export interface EqualizePlan {
-  pairs: ScalingPair[];
+  pairs: PlannedPair[];
   /** The grid of each linear that will be quantized, by site name. */
   grids: ReadonlyMap<string, AffineOpts>;
   /** Linears to clip. */
@@ -33,7 +39,19 @@ export function planEqualize(checkpoint: Checkpoint, architecture: Architecture,
   }
   const grids = new Map(planned.map(({ site, stage }) => [site.name, gridOf(stage)]));
   const { pairs: all, without } = scalingPairs(architecture);
-  const pairs = all.filter((p) => (stage.method === 'awq' || 'norm' in p.from) && p.to.some((s) => grids.has(s.name)));
+  const left = stage.method === 'awq' ? without.filter(({ site }) => grids.has(site.name)) : [];
+  const rescaled = stage.method === 'awq' && stage.rescale ? left : [];
+  if (rescaled.length && !HOLD_RESCALED.includes(recipe.export)) {
+    throw new LmqError('export/unsupported', `${recipe.export} cannot hold factors beside a weight`, {
+      op: 'plan',
+      tensor: rescaled[0]!.site.name,
+      expected: HOLD_RESCALED.join(', '),
+      found: 'awq with rescale',
+      hint: 'Leave rescale out, or export to lmq.',
+    });
+  }
+  const pairs: PlannedPair[] = all.filter((p) => (stage.method === 'awq' || 'norm' in p.from) && p.to.some((s) => grids.has(s.name)));
+  for (const { site } of rescaled) pairs.push({ layer: site.layer, input: site.input, from: null, to: [site], half: 'attention' });
   if (!pairs.length) {
     throw new LmqError('model/unsupported', `nothing for ${stage.method} to scale: the linears to quantize are in no pair`, {
       op: 'plan',
@@ -41,7 +59,7 @@ export function planEqualize(checkpoint: Checkpoint, architecture: Architecture,
       hint: `Leave ${stage.method} out.`,
     });
   }
-  const touched = new Set(pairs.flatMap((p) => ('linear' in p.from ? [p.from.linear, ...p.to] : p.to)));
+  const touched = new Set(pairs.flatMap(({ from, to }) => (from && 'linear' in from ? [from.linear, ...to] : to)));
   const bad = [...touched].filter((s) => s.slice || !isDense(checkpoint.tensors.get(s.tensor) ?? { format: 'nothing' }));
   if (bad.length) {
     throw new LmqError('model/unsupported', `${stage.method} cannot scale linears that are stacked with others or already quantized`, {
@@ -55,10 +73,7 @@ export function planEqualize(checkpoint: Checkpoint, architecture: Architecture,
     pairs,
     grids,
     clipped: stage.method === 'awq' && stage.clip ? planned.flatMap(({ site }) => (clips(site) ? site : [])) : [],
-    skipped: (layer) =>
-      stage.method === 'awq'
-        ? without.flatMap(({ site, why }) => (site.layer === layer && grids.has(site.name) ? { name: site.name, why } : []))
-        : [],
+    skipped: (layer) => (rescaled.length ? [] : left.flatMap(({ site, why }) => (site.layer === layer ? { name: site.name, why } : []))),
   };
 }
 
@@ -89,17 +104,22 @@ export function alphaOf({ alpha }: { alpha?: number | 'search' }, { family }: Ar
   return alpha ?? (Object.hasOwn(SMOOTHQUANT_ALPHA, family) ? SMOOTHQUANT_ALPHA[family]! : 0.5);
 }
 
-/** Tensors that equalizing stages leave in float32: all that they change but what is quantized afterwards. */
+/**
+ * What equalizing stages leave beside the quantized weights: tensors in float32, all that they change but what is quantized afterwards; and
+ * which of the latter have factors.
+ */
 export function equalizedTensors(
   checkpoint: Checkpoint,
   architecture: Architecture,
   recipe: Recipe,
   planned: readonly PlannedSite[],
-): Set<string> {
+): { float32: Set<string>; rescaled: Set<string> } {
   const out = new Set<string>();
+  const rescaled = new Set<string>();
   for (const stage of recipe.equalize ?? []) {
     for (const { from, to } of planEqualize(checkpoint, architecture, recipe, stage).pairs) {
-      if ('norm' in from) out.add(from.norm);
+      if (!from) for (const site of to) rescaled.add(site.tensor);
+      else if ('norm' in from) out.add(from.norm);
       else {
         out.add(from.linear.tensor);
         if (from.linear.bias) out.add(from.linear.bias);
@@ -108,5 +128,5 @@ export function equalizedTensors(
     }
   }
   for (const { site } of planned) out.delete(site.tensor);
-  return out;
+  return { float32: out, rescaled };
 }

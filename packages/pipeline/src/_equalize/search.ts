@@ -4,18 +4,18 @@
  */
 import { awqScales, smoothQuant } from '@lmq/equalize';
 import { decode } from '@lmq/formats';
-import type { Block, ScalingPair } from '@lmq/model';
+import type { Block } from '@lmq/model';
 import type { WindowRun } from '../_windows.js';
 import type { EqualizeStage, PairReport } from '../api.js';
 import { type HalfStreams, halfError } from './half-error.js';
-import { alphaOf, type EqualizePlan } from './plan.js';
+import { alphaOf, type EqualizePlan, type PlannedPair } from './plan.js';
 import type { BlockStatistics } from './statistics.js';
 
 export async function searchPair(
   run: WindowRun,
   block: Block,
   { stage, grids, signal }: Pick<EqualizePlan, 'grids'> & { stage: EqualizeStage; signal?: AbortSignal },
-  pair: ScalingPair,
+  pair: PlannedPair,
   { channels, hessians, samples }: BlockStatistics,
   streams: HalfStreams,
 ): Promise<{ scales: Float32Array; report: PairReport }> {
@@ -30,7 +30,7 @@ export async function searchPair(
             linears: weights.map((weight, i) => ({ weight, grid: grids.get(pair.to[i]!.name) })),
             stats: { meanAbs: stats.meanAbs, hessian: hessians.get(pair.input)?.sum },
             // A single linear is judged by its own output, as in the published code; H has that of all tokens at once.
-            outputError: 'norm' in pair.from ? halfError(run, block, pair, streams) : undefined,
+            outputError: pair.from && 'norm' in pair.from ? halfError(run, block, pair, streams) : undefined,
           },
           { duoScaling: stage.duoScaling, referenceCompat, backend, signal },
         )
@@ -43,7 +43,7 @@ export async function searchPair(
     scales,
     report: {
       method: stage.method,
-      from: 'norm' in pair.from ? pair.from.norm : pair.from.linear.name,
+      from: pair.from && ('norm' in pair.from ? pair.from.norm : pair.from.linear.name),
       to: pair.to.map((s) => s.name),
       ...('ratio' in report ? { ratio: report.ratio } : { alpha: report.alpha }),
       ...(report.error !== undefined && { error: report.error }),

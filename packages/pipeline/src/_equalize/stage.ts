@@ -8,7 +8,7 @@ import type { EqualizeStage } from '../api.js';
 export const EQUALIZE_METHODS = ['awq', 'smoothquant'] as const;
 
 const DEFAULTS = {
-  awq: { method: 'awq', duoScaling: false, clip: true, referenceCompat: false },
+  awq: { method: 'awq', duoScaling: false, clip: true, rescale: false, referenceCompat: false },
   smoothquant: { method: 'smoothquant', alpha: undefined, referenceCompat: false },
 } as const satisfies Record<EqualizeStage['method'], EqualizeStage>;
 
