@@ -13,6 +13,7 @@ const LAYERS = {
   'kernels-js': 1,
   'kernels-wasm': 1,
   'quant-core': 2,
+  equalize: 3,
   gptq: 3,
   model: 4,
   nano: 4,

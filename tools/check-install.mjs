@@ -14,7 +14,7 @@ import { bin, entries, example, pack, root, run, runJobs } from './shared.mjs';
 
 const NO_EVAL = '--disallow-code-generation-from-strings';
 /** Their examples use no files, so they must run under a content-security policy too. */
-const FOR_BROWSERS = ['tensor', 'formats', 'kernels-js', 'kernels-wasm', 'quant-core', 'gptq'];
+const FOR_BROWSERS = ['tensor', 'formats', 'kernels-js', 'kernels-wasm', 'quant-core', 'equalize', 'gptq'];
 /** Entries that touch files: not for a project without Node's types. */
 const needsNode = (entry) => entry === 'lmq' || entry.endsWith('/node');
 

@@ -160,6 +160,7 @@ export function addStatistics(c: Command): Command {
 
 /** Values of the flags above, as commander hands them over. */
 export interface StageFlags extends Partial<Omit<Stage, 'method' | 'bits'>> {
+  equalize?: string[];
   include?: string[];
   override?: string[];
   skip?: string[];
@@ -200,7 +201,15 @@ export function recipeOf(method: string, bits: number | undefined, flags: StageF
   const calibration: Record<string, unknown> = {};
   for (const name of ['samples', 'seqLen', 'seed'] as const) if (flags[name] !== undefined) calibration[name] = flags[name];
   const overrides = [...(flags.override ?? []).map(parseOverrideFlag), ...(flags.skip ?? []).map((match) => ({ match, skip: true }))];
-  return parseRecipe({ stages: method === 'none' ? [] : [stage], include: flags.include, overrides, calibration, export: target });
+  const equalize = (flags.equalize ?? []).map(parseEqualizeFlag);
+  return parseRecipe({
+    equalize,
+    stages: method === 'none' ? [] : [stage],
+    include: flags.include,
+    overrides,
+    calibration,
+    export: target,
+  });
 }
 
 /** `*down_proj:bits=8,groupSize=64` as an override. */
@@ -213,8 +222,19 @@ function parseOverrideFlag(text: string): Record<string, unknown> {
       found: text,
     });
   }
-  const out: Record<string, unknown> = { match: text.slice(0, colon) };
-  for (const pair of text.slice(colon + 1).split(',')) {
+  return { match: text.slice(0, colon), ...optionsOf(text.slice(colon + 1)) };
+}
+
+/** `awq` or `awq:clip=false,duo-scaling=true` as a stage. */
+function parseEqualizeFlag(text: string): Record<string, unknown> {
+  const [method = '', ...options] = text.split(':');
+  return { ...(options.length && optionsOf(options.join(':'))), method };
+}
+
+/** `option=value,…`; the recipe checks names and values. */
+function optionsOf(text: string): Record<string, unknown> {
+  const out: Record<string, unknown> = {};
+  for (const pair of text.split(',')) {
     const [key = '', value = ''] = pair.split('=');
     const name = key.replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
     out[name] =

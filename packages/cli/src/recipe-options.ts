@@ -42,6 +42,11 @@ export function addRecipeOptions(command: Command): Command {
       'other options for linears whose name matches (* = anything, or re: and a regular expression); may be repeated',
       collect,
     )
+    .option(
+      '--equalize <method[:option=value,…]>',
+      'before that, scale channels: awq (options duo-scaling, clip, rescale, reference-compat) or smoothquant (alpha=0…1 or search); may be repeated',
+      collect,
+    )
     .option('--include <name>', 'lm_head: quantize the output head too; may be repeated', collect)
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect)
     .option(
@@ -59,8 +64,8 @@ export function addRecipeOptions(command: Command): Command {
 export async function readRecipe(flags: RecipeFlags): Promise<Recipe> {
   const target = flags.export ?? 'lmq';
   if (!flags.recipe) return recipeOf(flags.method ?? defaultMethod(target), flags.bits, flags, target);
-  if (flags.method || flags.bits) {
-    throw new LmqError('argument/option', '--recipe and --method or --bits exclude each other', {
+  if (flags.method || flags.bits || flags.equalize) {
+    throw new LmqError('argument/option', '--recipe and --method, --bits or --equalize exclude each other', {
       op: 'quantize',
       hint: 'Write them in the recipe.',
     });
@@ -84,7 +89,7 @@ export async function calibrationOf(
   { atEnd, signal, terminal }: Context,
 ): Promise<Calibration> {
   if (importance) return { importance: await openImportanceFile(importance, model, { signal, onProgress: terminal.progress }) };
-  if (!recipes.some((r) => [...r.stages, ...r.overrides].some(calibrates))) return {};
+  if (!recipes.some((r) => r.equalize || [...r.stages, ...r.overrides].some(calibrates))) return {};
   if (statistics) {
     const opened = await openStatisticsFile(statistics, model);
     atEnd(opened.close);

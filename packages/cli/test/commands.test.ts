@@ -98,6 +98,28 @@ describe('quantize, eval and generate', () => {
     expect(weights('by-recipe').equals(weights('by-flags'))).toBe(true);
   });
 
+  it('equalizing stages reach the recipe and the report; a recipe file does the same', async () => {
+    const flags = ['--equalize', 'smoothquant:alpha=0.4', '--equalize', 'awq:duo-scaling=true,clip=false'];
+    const common = ['--samples', '1', '--seq-len', '32'];
+    const q = await ok('quantize', 'lmq-nano', '-o', path('equalized'), ...flags, '--method', 'rtn', '--bits', '4', ...common);
+    const equalized = q.equalized as unknown as { pairs: { method: string; alpha?: number }[]; skipped: { name: string }[] }[];
+    expect(equalized.map((e) => e.pairs[0]!.method)).toEqual([...Array(4).fill('smoothquant'), ...Array(4).fill('awq')]);
+    expect(equalized[0]!.pairs[0]!.alpha).toBe(0.4);
+    expect(equalized[4]!.skipped.map((s) => s.name)).toEqual(['model.layers.0.self_attn.o_proj']);
+    const stages = [
+      { method: 'smoothquant', alpha: 0.4 },
+      { method: 'awq', duoScaling: true, clip: false },
+      { method: 'rtn', bits: 4 },
+    ];
+    writeFileSync(path('equalize.json'), JSON.stringify({ stages, calibration: { samples: 1, seqLen: 32 } }));
+    await ok('quantize', 'lmq-nano', '-o', path('equalized-2'), '--recipe', path('equalize.json'));
+    const weights = (name: string) => readFileSync(join(path(name), 'model.safetensors'));
+    expect(weights('equalized-2').equals(weights('equalized'))).toBe(true);
+    const e = await ok('estimate', 'lmq-nano', ...flags, '--method', 'rtn', '--bits', '4', ...common);
+    expect(e.outputBytes).toBe(q.bytes);
+    expect(q.peakRss as number).toBeLessThan(e.peakRss as number);
+  });
+
   it('true-sequential calibration shows later linears of a block the quantized earlier ones', async () => {
     const losses = async (name: string, ...flags: string[]) => {
       const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '2', '--group-size', '32', '--samples', '4', ...flags);

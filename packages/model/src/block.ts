@@ -164,13 +164,19 @@ function createBlock<S extends LoadedSite>(
  * @throws LmqError `argument/value` when positions do not follow the cache; `s`'s abort reason
  */
 export async function blockForward(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext): Promise<Handle> {
-  const h = await attentionHalf(s, block, x, ctx);
-  const y = await (ctx.architecture.moe ? moeForward(s, block, h, ctx) : mlpHalf(s, block, h, ctx));
+  const h = await attentionForward(s, block, x, ctx);
+  const y = await mlpForward(s, block, h, ctx);
   s.free(h);
   return y;
 }
 
-async function attentionHalf(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext): Promise<Handle> {
+/** The second half of a block, its MLP or experts: h → y. The result belongs to `s`, h is left as it was. @throws LmqError as `blockForward` */
+export function mlpForward(s: Scope, block: Block<LoadedSite>, h: Handle, ctx: BlockContext): Promise<Handle> {
+  return ctx.architecture.moe ? moeForward(s, block, h, ctx) : mlpHalf(s, block, h, ctx);
+}
+
+/** The first half of a block, its attention: x → h. The result belongs to `s`, x is left as it was. @throws LmqError as `blockForward` */
+export async function attentionForward(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext): Promise<Handle> {
   const { architecture: a, rope, cache, position = 0 } = ctx;
   if (position !== 0 && !cache) {
     throw new LmqError('argument/value', 'a position needs the keys before it', {

@@ -1,6 +1,6 @@
 export type * from './api.js';
 export * from './architecture.js';
-export { blockForward, loadBlock } from './block.js';
+export { attentionForward, blockForward, loadBlock, mlpForward } from './block.js';
 export * from './cache.js';
 export { renderChat } from './chat.js';
 export * from './generate.js';
@@ -13,6 +13,7 @@ export { chooseExperts, type Routes } from './moe.js';
 export * from './rope.js';
 export * from './rope-frequencies.js';
 export * from './sample.js';
+export * from './scaling-pairs.js';
 export * from './to-hf-config.js';
 export * from './tokenizer.js';
 export * from './tokenizer-gguf.js';

@@ -16,8 +16,11 @@ export interface ActivationStore {
   dispose(): Promise<void>;
 }
 
-/** Whose activations: of the model quantized so far (or the only model there is), or of the float model beside it (GPTAQ). */
-export type Stream = 'inputs' | 'float';
+/**
+ * Whose activations: of the model quantized so far (or the only model there is), or of the float model beside it (GPTAQ); `attention`: in the
+ * middle of the block, after its attention.
+ */
+export type Stream = 'inputs' | 'float' | 'attention';
 
 /** Makes the store of the inputs of block `layer`. `sizes`: floats of each window. */
 export type MakeStore = (layer: number, sizes: readonly number[], stream: Stream) => Promise<ActivationStore>;

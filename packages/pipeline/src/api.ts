@@ -66,6 +66,35 @@ export interface Stage {
   fallback?: FallbackStrategy | FallbackChoice;
 }
 
+/**
+ * AWQ, before the stage that quantizes: its scales are searched, and weights clipped, for the grid of that stage. See `@lmq/equalize`.
+ */
+export interface AwqStage {
+  method: 'awq';
+  /** Divide by the magnitude of the weights as well (AutoAWQ). Default false. */
+  duoScaling: boolean;
+  /** Also clip weights, but those of queries and keys. Default true. */
+  clip: boolean;
+  /**
+   * Scale linears too whose input nothing can be divided for (o under grouped-query attention): the factors are stored beside the weights, in
+   * the layout `rescaled`, which few exports hold. Default false: such linears are left alone, as in the published code.
+   */
+  rescale: boolean;
+  /** Reproduce the published code where it has a known flaw. Default false. */
+  referenceCompat: boolean;
+}
+
+/** SmoothQuant, before the stage that quantizes: what norms feed is scaled. See `@lmq/equalize`. */
+export interface SmoothQuantStage {
+  method: 'smoothquant';
+  /** 0 … 1, or `search`: for each pair the best of 21. Absent: the published value of the model's family, else 0.5. */
+  alpha?: number | 'search';
+  /** Reproduce the published code where it has a known flaw. Default false. */
+  referenceCompat: boolean;
+}
+
+export type EqualizeStage = AwqStage | SmoothQuantStage;
+
 /** Changes a stage for the linears whose name matches; the last match wins, option by option. */
 export interface Override extends Partial<Omit<Stage, 'method'>> {
   /**
@@ -96,6 +125,8 @@ export type ExportName = 'lmq' | 'onnx' | FolderName | `gguf:${GgufFileTypeName}
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {
+  /** Change weights so that they are easier to quantize, one after another. In a recipe file they come first in `stages`. Absent: none. */
+  equalize?: EqualizeStage[];
   /** At most one stage in this version; none copies the model. */
   stages: Stage[];
   /** Linears to quantize besides those inside blocks; absent: none. */
@@ -139,4 +170,45 @@ export interface LayerReport {
   /** Why the method could not be used and what was done instead. */
   fallback?: string;
   seconds: number;
+}
+
+/** What happened between the linears that read the same channels and what makes these. */
+export interface PairReport {
+  method: EqualizeStage['method'];
+  /** A norm's tensor, or the linear, whose output was divided by the scales; null: the factors are stored beside the weights. */
+  from: string | null;
+  /** The linears whose columns were multiplied. */
+  to: string[];
+  /** AWQ: exponent of the channels' magnitudes; null when no scales were best. */
+  ratio?: number | null;
+  /** SmoothQuant. */
+  alpha?: number;
+  /**
+   * Squared error with the scales, relative: with AWQ of the half of the block when the linears are rounded, for single linears of their
+   * own output; with a search of alpha, of their outputs in 8 bits. Absent without a search.
+   */
+  error?: number;
+  /** The same without scales. */
+  plainError?: number;
+  /** Smallest and largest scale. */
+  scales: [min: number, max: number];
+  seconds: number;
+}
+
+/** How much AWQ clipped a linear. */
+export interface ClipReport {
+  name: string;
+  /** Share of the groups that were clipped. */
+  clipped: number;
+  /** Error of the groups' outputs, relative to what it is without clipping. */
+  relativeError: number;
+  seconds: number;
+}
+
+/** What equalization did to one block. */
+export interface EqualizeReport {
+  pairs: PairReport[];
+  clips: ClipReport[];
+  /** Linears that were left as they were, and why. */
+  skipped: { name: string; why: string }[];
 }

@@ -48,6 +48,18 @@ function tritBytes(out: number, width: number, groups: number, s: Stage, scales:
   return codes + (s.symmetric ? 16 * parts + scales : 16 * parts * out) + (parts > 1 ? 4 * width : 0);
 }
 
+const activeExperts = ({ moe }: Architecture) => moe?.topK ?? 1;
+
+/** Of one token on its way through one block. */
+export function tokenSeconds(a: Architecture, windows: NonNullable<WindowSizes>, rates: Rates): number {
+  const active = activeExperts(a);
+  const projections = 2 * a.hidden * a.headDim * (a.heads + a.kvHeads);
+  const mlp = 3 * a.hidden * a.mlp.intermediate * active;
+  const scores = 2 * windows.longest * a.heads * a.headDim; // 2 products of 2 operations over half the window on average
+  const between = 6 * a.hidden + a.headDim * (a.heads + a.kvHeads) + a.mlp.intermediate * active;
+  return (2 * (projections + mlp)) / rates.gemm + scores / rates.attention + between / rates.pointwise;
+}
+
 /** Processor seconds, phase by phase. */
 export function estimateSeconds(
   a: Architecture,
@@ -60,12 +72,8 @@ export function estimateSeconds(
   const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0; // the head is one more
   const steps: EstimateStep[] = [];
   if (windows && gptq.length) {
-    const active = a.moe ? a.moe.topK : 1;
-    const projections = 2 * a.hidden * a.headDim * (a.heads + a.kvHeads);
-    const mlp = 3 * a.hidden * a.mlp.intermediate * active;
-    const scores = 2 * windows.longest * a.heads * a.headDim; // 2 products of 2 operations over half the window on average
-    const between = 6 * a.hidden + a.headDim * (a.heads + a.kvHeads) + a.mlp.intermediate * active;
-    const secondsPerToken = (2 * (projections + mlp)) / rates.gemm + scores / rates.attention + between / rates.pointwise;
+    const active = activeExperts(a);
+    const secondsPerToken = tokenSeconds(a, windows, rates);
     const sets = planned.some((p) => p.stage.trueSequential) ? 4 : 1;
     const float = planned.some((p) => isAsymmetric(p.stage)) ? sets : 0;
     const passes = Math.min(layers, a.layers) * (sets + float) + (layers - 1);

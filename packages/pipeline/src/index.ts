@@ -2,6 +2,7 @@ export * from './activations.js';
 export type * from './api.js';
 export * from './calibrate-blocks.js';
 export * from './calibration.js';
+export * from './equalize-blocks.js';
 export * from './estimate.js';
 export * from './export-rules.js';
 export * from './importance.js';

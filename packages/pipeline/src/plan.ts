@@ -33,6 +33,9 @@ export function hasStaticInput({ input }: Pick<Partial<Stage>, 'input'>): boolea
   return input !== undefined && planInput(input).range !== undefined;
 }
 
+/** Dense weights with factors of their columns, as an equalizing stage leaves them. */
+const RESCALED = /^rescaled\((fp32|fp16|bf16)\)$/;
+
 /** Whether a stage, or what an override changes of one, needs to know the inputs of linears. */
 export function calibrates({ method, clip, input }: Pick<Partial<Stage>, 'method' | 'clip' | 'input'>): boolean {
   return method === 'gptq' || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix' || hasStaticInput({ input });
@@ -76,7 +79,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     const info = checkpoint.tensors.get(site.tensor);
     if (!info) throw new LmqError('model/missing', 'a weight is not in the checkpoint', { op: 'plan', tensor: site.tensor });
-    if ((site.slice && !ggml) || !isDense(info)) {
+    if ((site.slice && !ggml) || !(isDense(info) || RESCALED.test(info.format))) {
       throw new LmqError('model/unsupported', 'the weight is already quantized, or stacked with others', {
         op: 'plan',
         file: info.file,

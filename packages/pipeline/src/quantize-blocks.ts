@@ -10,7 +10,7 @@
  * @module
  */
 import { loadBlock } from '@lmq/model';
-import { type CompressedTensor, createPhase, type InputQuant, type Linear } from '@lmq/tensor';
+import { type CompressedTensor, createPhase, type InputQuant, type Linear, LmqError } from '@lmq/tensor';
 import { calibratedBlocks } from './_calibrated-blocks.js';
 import { headHome } from './_head.js';
 import type { WindowsOpts } from './_windows.js';
@@ -62,6 +62,13 @@ export type QuantizeSites = (
  */
 export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<BlockResult> {
   const { checkpoint, architecture, backend, recipe, signal, statistics } = opts;
+  if (recipe.equalize?.length) {
+    throw new LmqError('argument/option', 'the weights are to be equalized first', {
+      op: 'quantize',
+      found: recipe.equalize.map((s) => s.method).join(', '),
+      hint: 'Use quantizeModel, or lay what equalizeBlocks yields over the checkpoint and take the stages out of the recipe.',
+    });
+  }
   const planned = planSites(checkpoint, architecture, recipe);
   const first = opts.resume?.layer ?? 0;
   let finished = planned.filter((p) => p.site.layer < first).length;

@@ -2,10 +2,11 @@
  * One linear through the method that its stage names.
  * @module
  */
+import { bitsPerWeight } from '@lmq/formats';
 import { gptqLinear } from '@lmq/gptq';
 import type { Site } from '@lmq/model';
 import { type AffineOpts, type FallbackChoice, fallbackLinear, type PresetName, rtnLinear } from '@lmq/quant-core';
-import type { Backend, Linear, Matrix } from '@lmq/tensor';
+import { type Backend, type Linear, type Matrix, matrix, type Rescaled } from '@lmq/tensor';
 import type { LayerReport, Stage } from './api.js';
 import type { RangeObservers } from './input-quant.js';
 import { isAsymmetric } from './plan.js';
@@ -28,7 +29,7 @@ export interface InputStatistics {
 
 /**
  * Quantizes `linear`; `statistics` are those of its inputs, when there was calibration. A linear that no calibration token reached (an
- * expert, when `minTokens` is 0) is rounded to nearest, one with a `fallback` that too few reached is quantized by it, and reports say so.
+ * expert, when `minTokens` is 0) is rounded to nearest, and of a `rescaled` weight the base is quantized, for the inputs times the factors. One with a `fallback` that too few reached is quantized by it, and reports say so.
  */
 export async function quantizeLinear(
   { name }: Pick<Site, 'name'>,
@@ -37,6 +38,18 @@ export async function quantizeLinear(
   stage: Stage,
   { backend, signal }: QuantizeLinearOpts,
 ): Promise<{ linear: Linear; report: LayerReport }> {
+  if (linear.weight.kind === 'rescaled') {
+    const { base, inputScale } = linear.weight;
+    const inner = await quantizeLinear(
+      { name },
+      { ...linear, weight: base },
+      statistics && scaledStatistics(statistics, inputScale),
+      stage,
+      { backend, signal },
+    );
+    const weight: Rescaled = { ...linear.weight, base: inner.linear.weight };
+    return { linear: { ...inner.linear, weight }, report: { ...inner.report, bitsPerWeight: bitsPerWeight(weight) } };
+  }
   const { bits, symmetric, trits, groupSize, clip, scaleFormat, referenceCompat } = stage;
   const affine: AffineOpts = { bits, symmetric, trits, groupSize, clip, scaleFormat, referenceCompat, preset: stage.preset as PresetName };
   const [rows, cols] = linear.weight.shape;
@@ -117,6 +130,22 @@ export async function quantizeLinear(
       ...(fallbacks.length && { fallback: fallbacks.join('; ') }),
       seconds: report.seconds,
     },
+  };
+}
+
+/** The statistics of inputs whose channels are multiplied. */
+function scaledStatistics({ hessian, crossTerm, reached }: InputStatistics, factors: Float32Array): InputStatistics {
+  const scaled = (sum: { read(): Promise<Matrix> }) => async (): Promise<Matrix> => {
+    const { data, shape } = await sum.read();
+    const n = factors.length;
+    const out = new Float32Array(data.length);
+    for (let i = 0, at = 0; i < n; i++) for (let j = 0; j < n; j++, at++) out[at] = data[at]! * factors[i]! * factors[j]!;
+    return matrix(out, shape[0]!, shape[1]!);
+  };
+  return {
+    hessian: { tokens: hessian.tokens, read: scaled(hessian) },
+    ...(crossTerm && { crossTerm: { read: scaled(crossTerm) } }),
+    ...(reached !== undefined && { reached }),
   };
 }
 

@@ -6,6 +6,7 @@ import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
 import { BLOCK_TYPES } from '@lmq/formats';
 import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
 import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 import { type InputName, type InputSpec, planInput } from './input-quant.js';
@@ -60,15 +61,28 @@ const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
  */
 export function parseRecipe(input: unknown): Recipe {
   const top = record(input, 'recipe');
-  known(top, ['stages', 'include', 'overrides', 'calibration', 'export'], 'recipe');
+  known(top, ['equalize', 'stages', 'include', 'overrides', 'calibration', 'export'], 'recipe');
   const target = checkExportName(String(top.export ?? 'lmq'));
   const unsaid = defaultMethod(target) === 'ggml' ? [{ method: 'ggml' }] : [];
-  const stages = list(top.stages ?? unsaid, 'stages').map((s, i) => parseStage(s, `stages[${i}]`));
-  if (stages.length > 1) {
-    throw new LmqError('argument/option', 'only one stage is supported', {
+  const all = list(top.stages ?? unsaid, 'stages').map((s, i) => record(s, `stages[${i}]`));
+  const first = all.findIndex((s) => !EQUALIZE_METHODS.some((name) => name === s.method));
+  const count = first < 0 ? all.length : first;
+  const equalize = [...list(top.equalize ?? [], 'equalize').map((s, i) => record(s, `equalize[${i}]`)), ...all.slice(0, count)].map(
+    (s, i) => parseEqualizeStage(s, `stages[${i}]`),
+  );
+  if (all.length - count > 1) {
+    throw new LmqError('argument/option', 'only one stage can quantize, and it comes last', {
       op: 'recipe',
-      expected: 'at most 1 stage',
-      found: stages.length,
+      expected: 'at most 1 stage after awq and smoothquant',
+      found: all.length - count,
+    });
+  }
+  const stages = all.slice(count).map((s, i) => parseStage(s, `stages[${count + i}]`));
+  if (equalize.length && !(stages[0] && stages[0].method !== 'ggml')) {
+    throw new LmqError('argument/option', `${equalize[0]!.method} prepares weights for a stage that quantizes`, {
+      op: 'recipe',
+      expected: 'a stage such as rtn or gptq after it',
+      found: stages[0]?.method ?? 'none',
     });
   }
   const include = list(top.include ?? [], 'include').map((n) => checkOneOf<IncludeName>(String(n), 'include', INCLUDES, 'recipe'));
@@ -80,7 +94,14 @@ export function parseRecipe(input: unknown): Recipe {
   if (spec.seqLen !== undefined) checkInteger(spec.seqLen, 'calibration.seqLen', 2, 1e6, 'recipe');
   checkInteger(spec.seed, 'calibration.seed', 0, 2 ** 32 - 1, 'recipe');
   for (const [i, { method, ...options }] of overrides.entries()) checkGgmlOverride(stages[0], method, options, `overrides[${i}]`);
-  return { stages, ...(include.length && { include: [...new Set(include)] }), overrides, calibration: spec, export: target };
+  return {
+    ...(equalize.length && { equalize }),
+    stages,
+    ...(include.length && { include: [...new Set(include)] }),
+    overrides,
+    calibration: spec,
+    export: target,
+  };
 }
 
 /** The name of an export. @throws LmqError `argument/option` listing them */

@@ -2,6 +2,7 @@
  * `lmq quantize`: one model in, one compressed model out.
  * @module
  */
+import type { PairReport } from '@lmq/pipeline';
 import { openModel, quantizeModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
 import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
@@ -57,6 +58,13 @@ export function addQuantize(lmq: Command, cli: Context): void {
       const result = { ...report, ...watch.facts(), cpuSeconds: (user + system) / 1e6, peakRss: process.resourceUsage().maxRSS * 1024 };
       if (terminal.json) return terminal.result(result);
       for (const n of report.notes) terminal.say(n);
+      if (report.equalized) {
+        const rows = report.equalized.flatMap((e) =>
+          e.pairs.map((p) => [p.method, p.from ?? `${p.to[0]} (beside the weight)`, `${p.to.length}`, choiceOf(p), gainOf(p)]),
+        );
+        terminal.out(`${table(['scales', 'taken from', 'linears', 'choice', 'error'], rows)}\n`);
+        for (const { name, why } of report.equalized.flatMap((e) => e.skipped)) terminal.say(`${name} was not scaled: ${why}`);
+      }
       if (report.layers.length) {
         terminal.out(
           table(
@@ -73,6 +81,14 @@ export function addQuantize(lmq: Command, cli: Context): void {
       await model.close();
     }
   });
+}
+
+function choiceOf({ ratio, alpha }: PairReport): string {
+  return alpha !== undefined ? `alpha ${alpha}` : ratio === null || ratio === undefined ? 'none' : `ratio ${ratio}`;
+}
+
+function gainOf({ error, plainError }: PairReport): string {
+  return error === undefined ? '' : `${plainError === undefined ? '' : `${plainError.toExponential(2)} → `}${error.toExponential(2)}`;
 }
 
 function notesOf(l: { fallback?: string; deadColumns?: number }): string {

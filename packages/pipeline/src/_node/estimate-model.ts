@@ -5,10 +5,12 @@
 import { basename, resolve } from 'node:path';
 import { BLOCK_TYPES } from '@lmq/formats';
 import type { Backend, BlockType } from '@lmq/tensor';
+import { estimateEqualize } from '../_equalize/estimate.js';
+import { checkEqualize, equalizedTensors } from '../_equalize/plan.js';
 import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
-import { calibrates, isAsymmetric, planSites } from '../plan.js';
+import { calibrates, isAsymmetric, type PlannedSite, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
 import { measureBlockRates } from './block-rates.js';
@@ -69,14 +71,21 @@ export async function estimateModel(
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
   const planned = planSites(checkpoint, a, recipe);
+  checkEqualize(checkpoint, a, recipe, statistics);
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(importance, recipe);
   const solves = planned.some((p) => calibrates(p.stage));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
   const lengths = calibration.map((w) => w.length);
-  const windows = solves && !statistics ? { tokens: lengths.reduce((a, b) => a + b, 0), longest: Math.max(0, ...lengths) } : null;
-  const tensorBytes = new Map([...checkpoint.tensors.values()].map((t) => [t.name, t.bytes]));
-  const quantized = new Map(planned.map((p) => [p.site.tensor, affineBytes(p.out, p.in, p.stage)]));
+  const text = { tokens: lengths.reduce((a, b) => a + b, 0), longest: Math.max(0, ...lengths) };
+  const windows = solves && !statistics ? text : null;
+  const stored = new Map([...checkpoint.tensors.values()].map((t) => [t.name, t.bytes]));
+  const float32 = (name: string) => 4 * checkpoint.tensors.get(name)!.shape.reduce((n, d) => n * d, 1);
+  const tensorBytes = new Map(stored);
+  const equalized = equalizedTensors(checkpoint, a, recipe, planned);
+  for (const name of equalized.float32) tensorBytes.set(name, float32(name));
+  const factors = (p: PlannedSite) => (equalized.rescaled.has(p.site.tensor) ? 4 * p.in : 0);
+  const quantized = new Map(planned.map((p) => [p.site.tensor, affineBytes(p.out, p.in, p.stage) + factors(p)]));
   let outputBytes = 0;
   let weights = planned.reduce((n, p) => n + p.out * p.in, 0);
   let codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
@@ -87,8 +96,8 @@ export async function estimateModel(
   else if (isFolderName(recipe.export)) {
     const format = folderFormat(recipe.export);
     const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
-    const stored = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype, planned)]));
-    for (const [name, bytes] of tensorBytes) outputBytes += stored.get(name) ?? bytes;
+    const packed = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype, planned)]));
+    for (const [name, bytes] of tensorBytes) outputBytes += packed.get(name) ?? bytes;
   } else {
     const described = [...checkpoint.tensors].map(
       ([name, info]) => [name, quantized.has(name) ? { ...info, format: 'affine' } : info] as const,
@@ -116,20 +125,23 @@ export async function estimateModel(
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
   const measured = await measureRates(backend, costliest?.stage, cpuMs);
   const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds - trials }; // a run spends the same
-  const sourceBytes = [...tensorBytes.values()].reduce((n, b) => n + b, 0);
+  const sourceBytes = [...stored.values()].reduce((n, b) => n + b, 0);
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
   const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
-  const steps = [start, look, ...encode, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
+  const equalize = estimateEqualize(a, recipe, planned, text, measured.rates);
+  const steps = [start, look, ...encode, ...equalize.steps, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
   return {
     outputBytes,
     bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
-    workBytes: workBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0),
+    workBytes: workBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) + equalize.workBytes,
     seconds: steps.reduce((n, s) => n + s.seconds, 0),
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
-        RUNTIME_BYTES[asymmetric ? 'gptaq' : windows ? 'gptq' : solves ? 'statistics' : blocks.length ? 'ggml' : 'rtn'] +
-        SLACK * estimateMemory(a, planned, windows, tensorBytes, widest),
+        RUNTIME_BYTES[
+          asymmetric ? 'gptaq' : windows || equalize.steps.length ? 'gptq' : solves ? 'statistics' : blocks.length ? 'ggml' : 'rtn'
+        ] +
+        SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory),
     ),
     steps,
   };

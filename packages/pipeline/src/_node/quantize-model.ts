@@ -9,15 +9,16 @@ import { type Checkpoint, lmqManifest, openLmq, toLmqTensors } from '@lmq/checkp
 import type { PlaceOpts } from '@lmq/checkpoints/node';
 import type { Architecture } from '@lmq/model';
 import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { checkEqualize } from '../_equalize/plan.js';
 import { isFolderName } from '../_folders/table.js';
-import type { LayerReport, Recipe } from '../api.js';
+import type { EqualizeReport, LayerReport, Recipe } from '../api.js';
+import { equalizeBlocks } from '../equalize-blocks.js';
 import { outputKind } from '../export-rules.js';
 import type { Importance } from '../importance.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
 import { checkStatistics, type Statistics } from '../statistics.js';
-import { fileStores } from './activation-files.js';
 import { linearsOf } from './as-hf-model.js';
 import { checkOutput } from './check-output.js';
 import { exportFolder } from './export-folder.js';
@@ -28,7 +29,7 @@ import { type Fingerprint, fileState, fingerprintOf, policyPrint, windowsDigest 
 import { guardWeights, type NonFiniteOpts } from './guard-weights.js';
 import type { OpenModel } from './open-model.js';
 import { planGguf } from './plan-gguf.js';
-import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
+import { passOf, type WorkFolder, type WorkPass, withWorkFolder } from './work-folder.js';
 
 /** With `nonFinite: 'warn'` the linears to quantize must still be finite. */
 export interface QuantizeModelOpts extends LongCallOpts, NonFiniteOpts {
@@ -65,6 +66,8 @@ export interface QuantizeModelReport {
   /** Blocks taken over from an interrupted run. */
   resumedBlocks: number;
   layers: LayerReport[];
+  /** Of each block and stage that equalizes. */
+  equalized?: EqualizeReport[];
   /** What the export changed, if anything. */
   notes: string[];
 }
@@ -73,6 +76,7 @@ export interface QuantizeModelReport {
 interface BlockFacts {
   manifest: string;
   layers: LayerReport[];
+  equalized?: EqualizeReport;
 }
 
 /**
@@ -93,6 +97,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   }
   const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
+  checkEqualize(model.checkpoint, architecture, recipe, statistics);
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(opts.importance, recipe);
   if (opts.maxShardBytes !== undefined && outputKind(recipe.export) === 'folder') {
@@ -108,7 +113,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
-    recipe: JSON.stringify({ stages: recipe.stages, include: recipe.include, overrides: recipe.overrides }),
+    recipe: JSON.stringify({ equalize: recipe.equalize, stages: recipe.stages, include: recipe.include, overrides: recipe.overrides }),
     ...(statistics
       ? { statistics: JSON.stringify([statistics.origin, await fileState(statistics.file)]) }
       : { 'calibration text': windowsDigest(calibration) }),
@@ -117,15 +122,22 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<BlockFacts>) => {
     const resumedBlocks = work.finished.length;
     const sizes = calibration.map((w) => w.length * architecture.hidden);
-    const resume = await resumePoint(work, sizes);
-    for await (const block of quantizeBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume }))
-      await commit(work, block);
-
-    const quantized = work.finished.flatMap((b) => b.facts.layers);
-    const result = stack(
-      checkpoint,
-      work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
-    );
+    const { equalize = [], ...quantizing } = recipe;
+    const passes = [...equalize.keys(), equalize.length].map((i) => passOf(work, i, architecture.layers + 1)); // with the head
+    const last = passes.pop()!;
+    let result: Checkpoint = checkpoint;
+    for (const [i, pass] of passes.entries()) {
+      const common = { ...opts, checkpoint: result, architecture, store: pass.store, resume: await pass.resume(sizes) };
+      for await (const block of equalizeBlocks({ ...common, stage: equalize[i]! }))
+        await commit(pass, checkpoint, block, { layers: [], equalized: block.report });
+      result = laidOver(result, pass);
+    }
+    const common = { ...opts, checkpoint: result, architecture, store: last.store, resume: await last.resume(sizes) };
+    for await (const block of quantizeBlocks({ ...common, recipe: quantizing }))
+      await commit(last, checkpoint, block, { layers: block.layers });
+    result = laidOver(result, last);
+    const quantized = last.finished.flatMap((b) => b.facts.layers);
+    const equalized = passes.flatMap((p) => p.finished.flatMap((b) => b.facts.equalized ?? []));
     const written = await exportModel(result, { ...opts, ...source, output, layers: quantized, beforeRename: work.placing });
     const { bytes, notes } = written;
     const layers = [...quantized, ...written.layers];
@@ -139,6 +151,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       seconds: (Date.now() - start) / 1000,
       resumedBlocks,
       layers,
+      ...(equalized.length && { equalized }),
       notes,
     };
   });
@@ -170,12 +183,28 @@ export function checkImportance(importance: Importance | undefined, recipe: Reci
   });
 }
 
-function commit(work: WorkFolder<BlockFacts>, { layer, weights, inputs, layers }: BlockResult): Promise<void> {
-  const packed = [...weights].map(([name, t]) => [name, toLmqTensors(name, t, t.shape, inputs.get(name))] as const);
+/** Records a block. Vectors keep the shape that they have in the source. */
+function commit(
+  work: WorkPass<BlockFacts>,
+  source: Checkpoint,
+  { layer, weights, inputs }: Pick<BlockResult, 'layer' | 'weights'> & Partial<Pick<BlockResult, 'inputs'>>,
+  facts: Omit<BlockFacts, 'manifest'>,
+): Promise<void> {
+  const packed = [...weights].map(
+    ([name, t]) => [name, toLmqTensors(name, t, source.tensors.get(name)?.shape, inputs?.get(name))] as const,
+  );
   const manifest = lmqManifest(packed.map(([name, p]) => [name, p.entry]));
   return work.commit(
     layer,
     packed.flatMap(([, p]) => p.tensors),
-    { manifest, layers },
+    { manifest, ...facts },
+  );
+}
+
+/** What a pass has finished, over what it began with. */
+function laidOver(base: Checkpoint, { finished }: WorkPass<BlockFacts>): Checkpoint {
+  return stack(
+    base,
+    finished.map((b) => openLmq(b.facts.manifest, b.file)),
   );
 }

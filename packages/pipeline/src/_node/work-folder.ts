@@ -5,8 +5,9 @@
  *     .<output>.lmq-work/
  *       fingerprint.json          what decides the result
  *       block-<i>.safetensors     tensors of block i: its quantized weights, or its statistics; the head is one more
- *       block-<i>.json            facts about them; written last: block i is finished
+ *       block-<i>.json            facts about them; written last: block i is finished. Every pass over the blocks has a range of numbers
  *       inputs-<i>.f32            activations before block i; only those of the next block
+ *       attention-<i>.f32         the same inside block i, while it is equalized
  *       float-<i>.f32             the same in the float model, for GPTAQ
  *       output.json               the output, complete and about to get its name: what to know it by
  *       lock                      process id of the run at work
@@ -17,7 +18,8 @@ import { basename, dirname, join } from 'node:path';
 import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '@lmq/checkpoints';
 import { fileSource, isRunning, removePartials, writeFileAtomic } from '@lmq/checkpoints/node';
 import { isLmqError, LmqError } from '@lmq/tensor';
-import { openActivations } from './activation-files.js';
+import type { MakeStore } from '../activations.js';
+import { fileStores, openActivations } from './activation-files.js';
 import type { Fingerprint } from './fingerprint.js';
 import { exists, readJson } from './text-files.js';
 
@@ -97,14 +99,39 @@ async function identity(path: string): Promise<string> {
   return [ino, size, mtimeNs].join(' ');
 }
 
-/** The block to go on at, the first that is not finished, and its inputs where they are there; undefined at the beginning. */
-export async function resumePoint({ path, finished }: WorkFolder<unknown>, sizes: readonly number[]) {
+/**
+ * The block to go on at, the first that is not finished, and its inputs where they are there; undefined at the beginning.
+ * @param from number under which the pass keeps its first block, see `passOf`
+ */
+export async function resumePoint({ path, finished }: Pick<WorkFolder<unknown>, 'path' | 'finished'>, sizes: readonly number[], from = 0) {
   const last = finished.at(-1);
   if (!last) return undefined;
   const layer = last.layer + 1;
-  const inputs = await openActivations(path, layer, sizes, 'inputs');
-  const float = await openActivations(path, layer, sizes, 'float');
+  const inputs = await openActivations(path, from + layer, sizes, 'inputs');
+  const float = await openActivations(path, from + layer, sizes, 'float');
   return { layer, ...(inputs && { inputs }), ...(float && { float }) };
+}
+
+/** One of several passes over the blocks: its part of the working folder, with numbers that begin at 0. */
+export interface WorkPass<Facts> extends Pick<WorkFolder<Facts>, 'finished' | 'commit'> {
+  readonly store: MakeStore;
+  resume(sizes: readonly number[]): ReturnType<typeof resumePoint>;
+}
+
+/** @param count most blocks of a pass; pass `index` keeps its blocks from number `index * count` on */
+export function passOf<Facts>(work: WorkFolder<Facts>, index: number, count: number): WorkPass<Facts> {
+  const from = index * count;
+  const store = fileStores(work.path);
+  const pass: WorkPass<Facts> = {
+    get finished() {
+      const mine = work.finished.filter((b) => b.layer >= from && b.layer < from + count);
+      return mine.map((b) => ({ ...b, layer: b.layer - from }));
+    },
+    commit: (layer, tensors, facts) => work.commit(from + layer, tensors, facts),
+    store: (layer, sizes, stream) => store(from + layer, sizes, stream),
+    resume: (sizes) => resumePoint({ path: work.path, finished: pass.finished }, sizes, from),
+  };
+  return pass;
 }
 
 /**

@@ -1,0 +1,65 @@
+// What AWQ takes on one transformer block, and which step how much of it: random weights, random ids.
+//
+//     node packages/pipeline/bench/awq-block.mjs [hidden] [windows of 512 tokens]        after a build; default 2048, 4
+import { wasmBackend } from '@lmq/kernels-wasm';
+import { parseHfConfig } from '@lmq/model';
+import { equalizeBlocks, parseRecipe } from '@lmq/pipeline';
+import { createRng } from '@lmq/tensor';
+
+const [hidden = 2048, count = 4] = process.argv.slice(2).map(Number);
+const vocab = 256;
+const config = {
+  model_type: 'llama',
+  hidden_size: hidden,
+  intermediate_size: 4 * hidden,
+  num_hidden_layers: 1,
+  num_attention_heads: hidden / 64,
+  num_key_value_heads: hidden / 256,
+  vocab_size: vocab,
+  rms_norm_eps: 1e-5,
+  max_position_embeddings: 512,
+  tie_word_embeddings: true,
+  rope_theta: 10000,
+};
+const rng = createRng(1);
+const tensors = new Map();
+const data = new Map();
+const add = (name, ...shape) => {
+  const size = shape.reduce((a, b) => a * b, 1);
+  const scale = shape.length > 1 ? 1 / Math.sqrt(shape[1]) : 1;
+  const values = Float32Array.from({ length: size }, () => (shape.length > 1 ? scale * rng.normal() : Math.exp(rng.normal())));
+  const [rows, cols] = shape.length > 1 ? shape : [1, size];
+  data.set(name, { kind: 'dense', shape: [rows, cols], format: 'fp32', data: values });
+  tensors.set(name, { name, shape, format: 'fp32', bytes: 4 * size, file: 'random' });
+};
+add('model.embed_tokens.weight', vocab, hidden);
+add('model.norm.weight', hidden);
+const at = 'model.layers.0';
+for (const norm of ['input_layernorm', 'post_attention_layernorm']) add(`${at}.${norm}.weight`, hidden);
+for (const p of ['q', 'o']) add(`${at}.self_attn.${p}_proj.weight`, hidden, hidden);
+for (const p of ['k', 'v']) add(`${at}.self_attn.${p}_proj.weight`, hidden / 4, hidden);
+for (const p of ['gate', 'up']) add(`${at}.mlp.${p}_proj.weight`, 4 * hidden, hidden);
+add(`${at}.mlp.down_proj.weight`, hidden, 4 * hidden);
+
+const checkpoint = { format: 'safetensors', metadata: new Map(), tensors, read: async (name) => data.get(name), close: async () => {} };
+const architecture = parseHfConfig(config, (name) => tensors.has(name));
+const recipe = parseRecipe({ stages: [{ method: 'awq' }, { method: 'rtn', bits: 4, groupSize: 128, preset: 'awq' }] });
+const calibration = Array.from({ length: count }, () => Array.from({ length: 512 }, () => Math.floor(rng.uniform() * vocab)));
+const backend = await wasmBackend();
+
+const cpu = process.cpuUsage();
+const start = performance.now();
+for await (const { report } of equalizeBlocks({ checkpoint, architecture, backend, recipe, stage: recipe.equalize[0], calibration })) {
+  const wall = (performance.now() - start) / 1000;
+  const { user, system } = process.cpuUsage(cpu);
+  const used = (user + system) / 1e6;
+  const clips = report.clips.reduce((n, c) => n + c.seconds, 0);
+  const pairs = report.pairs.map((p) => [`scales of ${p.to.map((n) => n.split('.').at(-1)).join(', ')}`, p.seconds]);
+  const rest = wall - clips - pairs.reduce((n, [, s]) => n + s, 0);
+  console.log(
+    `${hidden} wide, ${512 * count} tokens: ${wall.toFixed(1)} s on the clock, ${used.toFixed(1)} s of the processor, ${backend.variant}`,
+  );
+  for (const [step, seconds] of [...pairs, ['clips', clips], ['look at the inputs, fold', rest]]) {
+    console.log(`${((100 * seconds) / wall).toFixed(1).padStart(5)} %  ${seconds.toFixed(2).padStart(7)} s  ${step}`);
+  }
+}
