@@ -20,6 +20,7 @@ export * from './hqq-packing.js';
 export * from './ints.js';
 export { isFloatZeros, zeroPointValues, zeroValues } from './layouts/affine.js';
 export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';
+export { encodeCsr } from './layouts/csr.js';
 export { dense } from './layouts/dense.js';
 export * from './minifloats.js';
 export * from './mx.js';
