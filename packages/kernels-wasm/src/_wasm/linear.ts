@@ -10,7 +10,7 @@ import type { CompressedTensor } from '@lmq/tensor';
 import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core.js';
 import { blockDepth, type DecodeB, type Operand, type Panels, panelOffset, product } from './gemm.js';
 import { addMins, hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
-import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight } from './load.js';
+import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight, SparseWeight, TableWeight } from './load.js';
 import type { WasmExports } from './module.js';
 
 /** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
@@ -23,13 +23,19 @@ export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): v
   if (out.rows === 0 || out.cols === 0) return;
   const y = { at: f32(out), stride: step(out), rows: out.rows };
   const input = { at: f32(x), stride: step(x), transposed: false };
+  denseLinear(core, y, input, x.rows, w);
+  if (w.sparse) addSparse(core, y, input, w, w.sparse);
+}
+
+/** Everything but the sparse rows. */
+function denseLinear(core: Core, y: Output, input: Operand, rows: number, w: PackedWeight): void {
   const { form } = w;
-  const hasCodes = form.kind === 'affine' || (form.kind === 'foreign' && form.weight.kind === 'blocks');
+  const hasCodes = !w.sparse && (form.kind === 'affine' || (form.kind === 'foreign' && form.weight.kind === 'blocks'));
   if (!hasCodes || w.activations === 'float32') {
     floatLinear(core, y, input, w);
     return;
   }
-  withRoundedInput(core, input, x.rows, w.in, w.activations, (rounded) => {
+  withRoundedInput(core, input, rows, w.in, w.activations, (rounded) => {
     if (form.kind === 'affine' && hasIntegerKernel(form, w.in)) integerLinear(core, y, rounded, form, w);
     else withDecodedInput(core, rounded, w.in, (decoded) => floatLinear(core, y, decoded, w));
   });
@@ -43,7 +49,13 @@ function floatLinear(core: Core, y: Output, input: Operand, w: PackedWeight): vo
   if (form.kind === 'foreign') foreign(core, y, input, form.weight, w);
   else if (!few) many(core, y, input, w, gemmOperand(form));
   else if (integer) affineRows(core, y, input, form, w);
+  else if (form.kind === 'table' && wholeBlocks(form.groupSize, w.in)) tableRows(core, y, input, form, w);
   else inTiles(core, y, input, w, form);
+}
+
+/** Look-up works in blocks of 32 codes that share a scale. */
+function wholeBlocks(groupSize: number, width: number): boolean {
+  return groupSize >= width || groupSize % 32 === 0;
 }
 
 /** Integer gemv works where a block of codes shares one scale. */
@@ -56,7 +68,7 @@ function many(core: Core, y: Output, x: Operand, w: PackedWeight, b: Operand | P
 }
 
 /** How gemm reads a weight. */
-function gemmOperand(form: DenseWeight | PanelWeight | AffineWeight): Panels | DecodeB {
+function gemmOperand(form: DenseWeight | PanelWeight | AffineWeight | TableWeight): Panels | DecodeB {
   if (form.kind === 'panels') return { at: form.data.address, cols: form.rows, panels: true };
   return (kernels, j, n, k, kc, to, stride) => decodeTile(kernels, form, j, n, k, kc, to, stride);
 }
@@ -64,7 +76,7 @@ function gemmOperand(form: DenseWeight | PanelWeight | AffineWeight): Panels | D
 /** Rows [row, row + rows), columns [k, k + cols) of a weight as f32 at `to`. k is even. */
 function decodeTile(
   wasm: WasmExports,
-  form: DenseWeight | AffineWeight,
+  form: DenseWeight | AffineWeight | TableWeight,
   row: number,
   rows: number,
   k: number,
@@ -80,6 +92,13 @@ function decodeTile(
     const index = groupIndex?.address ?? 0;
     const from = codes.address + row * stride;
     wasm.decodeAffine(from, stride, bits, scales.address + s, z, m, groups * 4, zero, groupSize, index, to, toStride, rows, k, cols);
+    return;
+  }
+  if (form.kind === 'table') {
+    const { codes, stride, tables, tableStride, scales, groups, groupSize } = form;
+    const s = scales ? scales.address + row * groups * 4 : 0;
+    const from = codes.address + row * stride;
+    wasm.decodeTable(from, stride, tables.address + row * tableStride, tableStride, s, groups * 4, groupSize, to, toStride, rows, k, cols);
     return;
   }
   const { format, data, stride } = form;
@@ -110,8 +129,49 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
   });
 }
 
+/** Few rows of x, codes of tables. */
+function tableRows(core: Core, y: Output, x: Operand, form: TableWeight, w: PackedWeight): void {
+  const { codes, stride, tables, tableStride, scales, groups, groupSize } = form;
+  const each = Math.ceil(w.in / 32) * 128;
+  withScratch(core, each * y.rows, (scratch) => {
+    for (let t = 0; t < y.rows; t++) core.wasm.prepareTable(x.at + t * x.stride, w.in, scratch + t * each);
+    inParts(core, w.out, w.in, (kernels, r, count) => {
+      const s = scales ? scales.address + r * groups * 4 : 0;
+      const start = w.bias ? w.bias.address + r * 4 : 0;
+      const [q, table] = [codes.address + r * stride, tables.address + r * tableStride];
+      for (let t = 0; t < y.rows; t++) {
+        const to = y.at + t * y.stride + r * 4;
+        kernels.gemvTable(
+          to,
+          scratch + t * each,
+          q,
+          stride,
+          table,
+          tableStride,
+          s,
+          groups * 4,
+          count,
+          w.in,
+          Math.min(groupSize, w.in),
+          start,
+        );
+      }
+    });
+  });
+}
+
+/** y += x S for the sparse rows of a weight. */
+function addSparse(core: Core, y: Output, x: Operand, w: PackedWeight, { rowStart, columns, values }: SparseWeight): void {
+  inParts(core, w.out, y.rows, (kernels, r, count) => {
+    for (let t = 0; t < y.rows; t++) {
+      const [to, input] = [y.at + t * y.stride + r * 4, x.at + t * x.stride];
+      kernels.addCsr(to, input, rowStart.address + r * 4, columns.address, values.address, count);
+    }
+  });
+}
+
 /** Few rows of x, dense weights as loaded; what has no kernel for that is decoded by rows first. */
-function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | PanelWeight | AffineWeight): void {
+function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | PanelWeight | AffineWeight | TableWeight): void {
   if (form.kind === 'panels') {
     const { rows, data } = form;
     const depth = blockDepth(w.in);
@@ -209,5 +269,14 @@ export function embedding(core: Core, out: WasmMat, w: PackedWeight, ids: Int32A
         for (let c = 0; c < kc; c++) data[to / 4 + k + c] = data[from + c * 8]!;
       }
     } else decodeTile(core.wasm, w.form, id, 1, 0, w.in, to, step(out));
+    if (w.sparse) addSparseRow(core, w.sparse, id, to, w.in);
   }
+}
+
+/** Adds one sparse row to the decoded row at `to`, as decoding does: zeros too, which turn -0 into 0. */
+function addSparseRow(core: Core, { rowStart, columns, values }: SparseWeight, row: number, to: number, width: number): void {
+  const [words, data] = [core.memory.i32(), core.memory.f32()];
+  for (let c = 0; c < width; c++) data[to / 4 + c]! += 0;
+  const at = rowStart.address / 4 + row;
+  for (let i = words[at]!; i < words[at + 1]!; i++) data[to / 4 + words[columns.address / 4 + i]!]! += data[values.address / 4 + i]!;
 }
