@@ -5,7 +5,7 @@
 import { LmqError } from '@lmq/tensor';
 import { type Fields, field, fieldsOf, textField, unsupported } from './_object.js';
 
-const OP = 'ggufLlama';
+const OP = 'ggufTokenizer';
 
 /** `tokenizer.ggml.token_type`. */
 export const TOKEN = { normal: 1, unknown: 2, control: 3, user: 4, unused: 5, byte: 6 } as const;
@@ -16,6 +16,8 @@ export interface Vocabulary {
   types: Int32Array;
   ids: Map<string, number>;
   merges: [left: string, right: string][];
+  /** Added tokens that the model has no embedding for: left out. */
+  beyond: string[];
 }
 
 function readVocab(model: Fields): Map<string, number> {
@@ -42,15 +44,32 @@ function readMerges(model: Fields): [string, string][] {
   });
 }
 
+/** Tokens that eat no spaces behind them where llama.cpp lets the others. */
+const PLAIN = ['<unk>', '<s>', '<|endoftext|>'];
+
+/**
+ * Whether added tokens take the white space behind them (`rstrip`) exactly as llama.cpp lets them in models named Phi-3: all, but three, and
+ * `</s>` among them (src/llama-vocab.cpp). GGUF has no other way to say it.
+ */
+export function eatsSpaces(tokenizer: Fields): boolean {
+  const added = field(tokenizer, 'added_tokens');
+  const tokens = Array.isArray(added) ? added.map((t: unknown) => fieldsOf(t) ?? {}) : [];
+  const names = tokens.map((t) => textField(t, 'content'));
+  if (![...PLAIN, '</s>'].every((name) => names.includes(name))) return false;
+  return tokens.every((t, i) => (field(t, 'rstrip') === true) !== PLAIN.includes(names[i]!));
+}
+
 /**
  * Tokens by id, `size` of them: ids that the tokenizer does not use become `[PADi]`, as llama.cpp's converter names them.
  * @throws LmqError `model/config` when ids collide or exceed the model's vocabulary
  */
 export function readVocabulary(tokenizer: Fields, size: number): Vocabulary {
+  const eating = eatsSpaces(tokenizer);
   const model = fieldsOf(field(tokenizer, 'model')) ?? {};
   const tokens = new Array<string | undefined>(size);
   const types = new Int32Array(size).fill(TOKEN.unused);
   const ids = new Map<string, number>();
+  const beyond: string[] = [];
   const place = (token: string, id: number, type: number) => {
     if (id >= size)
       throw new LmqError('model/config', 'the tokenizer has more tokens than the model', {
@@ -75,7 +94,7 @@ export function readVocabulary(tokenizer: Fields, size: number): Vocabulary {
     if (content === undefined || typeof id !== 'number' || !Number.isInteger(id) || id < 0)
       throw new LmqError('model/config', 'tokenizer.json: an added token lacks its content or id', { op: OP, found: entry });
     for (const flag of ['lstrip', 'rstrip', 'single_word']) {
-      if (field(f, flag) === true)
+      if (field(f, flag) === true && !(flag === 'rstrip' && eating))
         unsupported(
           'tokenizer/unsupported',
           `an added token has ${flag}, which GGUF cannot say`,
@@ -83,10 +102,12 @@ export function readVocabulary(tokenizer: Fields, size: number): Vocabulary {
           'Export to safetensors or to the lmq format instead.',
         );
     }
-    place(content, id, field(f, 'special') === true ? TOKEN.control : TOKEN.user);
+    if (id >= size)
+      beyond.push(content); // Gemma's text models: tokens of the ones that see
+    else place(content, id, field(f, 'special') === true ? TOKEN.control : TOKEN.user);
   }
   const filled: string[] = [];
   for (let i = 0; i < size; i++) filled.push(tokens[i] ?? `[PAD${i}]`);
   if (new Set(filled).size !== size) throw new LmqError('model/config', 'the padding names are taken', { op: OP, found: '[PADi]' });
-  return { tokens: filled, types, ids, merges: readMerges(model) };
+  return { tokens: filled, types, ids, merges: readMerges(model), beyond };
 }

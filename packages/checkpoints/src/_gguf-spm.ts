@@ -37,6 +37,9 @@ function spacePrefix(tokenizer: Fields): boolean {
     field(f, 'type') === 'Replace' && textField(fieldsOf(field(f, 'pattern')) ?? {}, 'String') === ' ' && textField(f, 'content') === SPACE;
   const isPrepend = (f: Fields) => field(f, 'type') === 'Prepend' && textField(f, 'prepend') === SPACE;
   const [first, second] = normalizers;
+  // Gemma cuts behind spaces, of which its normalizer has left none
+  const isIdle = (f: Fields) => field(f, 'type') === 'Split' && textField(fieldsOf(field(f, 'pattern')) ?? {}, 'String') === ' ';
+  if (normalizers.some(isReplace) && steps.every(isIdle)) steps.length = 0;
   if (steps.length === 0 && normalizers.length === 1 && isReplace(first!)) return false;
   if (steps.length === 0 && normalizers.length === 2 && isPrepend(first!) && isReplace(second!)) return true;
   const metaspace = steps[0];

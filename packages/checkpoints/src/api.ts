@@ -31,7 +31,7 @@ export interface TensorInfo {
 
 /** A model file or folder of any format: named tensors, read one at a time. Hugging Face names, or the names the file has. */
 export interface Checkpoint {
-  readonly format: 'safetensors' | 'gguf' | 'lmq' | 'gptq' | 'awq' | 'compressed-tensors' | 'bitsandbytes' | 'hqq' | 'auto-round';
+  readonly format: 'safetensors' | 'gguf' | 'lmq' | 'gptq' | 'awq' | 'compressed-tensors' | 'bitsandbytes' | 'hqq' | 'auto-round' | 'onnx';
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** String metadata of the container (safetensors `__metadata__`), or GGUF key-values. */
   readonly metadata: ReadonlyMap<string, unknown>;
@@ -82,6 +82,8 @@ export interface GgufFile extends Checkpoint {
   readonly alignment: number;
   /** Key-values in file order, typed. */
   readonly entries: readonly GgufEntry[];
+  /** Rows `[from, to)` of what `read` gives, e.g. one expert of a stack, without reading the others. @throws LmqError as `read`, `argument/value` */
+  readRows(name: string, from: number, to: number): Promise<CompressedTensor>;
   /** Stored bytes `[from, to)` of a tensor of any type; all of them by default. @throws LmqError `model/missing`, `argument/value` */
   readBytes(name: string, from?: number, to?: number): Promise<Uint8Array>;
 }

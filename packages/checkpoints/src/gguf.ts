@@ -69,6 +69,26 @@ export async function openGguf(source: ByteSource, opts: OpenGgufOpts = {}): Pro
   }
   const entry = (name: string, op: string): GgufTensorEntry => header.tensors.get(name) ?? missingTensor(name, file, op);
   const bytesFor = (t: GgufTensorEntry, from = 0, length = t.bytes) => source.read(t.start + from, length);
+  async function readRows(name: string, from?: number, to?: number): Promise<CompressedTensor> {
+    const t = entry(name, 'read');
+    const [rows, cols] = asMatrix(t.shape);
+    const [first, count] = partOf(rows, from, to, { op: 'readRows', file, tensor: name });
+    const step = rows ? t.bytes / rows : 0; // blocks do not cross rows
+    const shape: [number, number] = [count, cols];
+    const type = t.type.name;
+    const float = FLOATS.get(type);
+    if (float) return denseOf(await bytesFor(t, first * step, count * step), float, shape);
+    if (isBlockType(type)) return { kind: 'blocks', shape, type, data: await bytesFor(t, first * step, count * step) };
+    const hint = `lmq computes with ${[...FLOATS.keys(), ...Object.keys(BLOCK_TYPES)].join(', ')}; get the model in one of these.`;
+    return fail('model/unsupported', `the GGUF type ${type} is not one lmq computes with`, {
+      op: 'read',
+      file,
+      tensor: name,
+      offset: t.start,
+      found: type,
+      hint,
+    });
+  }
   return {
     format: 'gguf',
     version: header.version,
@@ -81,22 +101,8 @@ export async function openGguf(source: ByteSource, opts: OpenGgufOpts = {}): Pro
       const [begin, length] = partOf(t.bytes, from, to, { op: 'readBytes', file, tensor: name });
       return bytesFor(t, begin, length);
     },
-    async read(name): Promise<CompressedTensor> {
-      const t = entry(name, 'read');
-      const type = t.type.name;
-      const float = FLOATS.get(type);
-      if (float) return denseOf(await bytesFor(t), float, t.shape);
-      if (isBlockType(type)) return { kind: 'blocks', shape: asMatrix(t.shape), type, data: await bytesFor(t) };
-      const hint = `lmq computes with ${[...FLOATS.keys(), ...Object.keys(BLOCK_TYPES)].join(', ')}; get the model in one of these.`;
-      return fail('model/unsupported', `the GGUF type ${type} is not one lmq computes with`, {
-        op: 'read',
-        file,
-        tensor: name,
-        offset: t.start,
-        found: type,
-        hint,
-      });
-    },
+    read: (name) => readRows(name),
+    readRows,
     close: () => source.close(),
   };
 }

@@ -68,25 +68,41 @@ export interface GptqConfigOpts extends GptqTensorsOpts {
   sym: boolean;
   /** True when some tensor has a `groupIndex`. Some runtimes do not look at `g_idx` when it is false. */
   descAct: boolean;
+  /** True when the output head is quantized too. Default false. */
+  lmHead?: boolean;
+  /** Linears of other bits or groups than the rest, as rules of `dynamic`, which GPTQModel and vLLM follow. Default none. */
+  overrides?: readonly { module: string; bits: number; groupSize: number }[];
+  /** Linears whose weights are not quantized, as full names; also rules of `dynamic`. Default none. */
+  modulesToNotConvert?: readonly string[];
 }
 
 /**
  * The configuration of a GPTQ checkpoint: `quantization_config` of config.json, and the contents of quantize_config.json.
  * @throws LmqError `argument/option`
  */
-export function gptqConfig({ bits, groupSize, sym, descAct, version }: GptqConfigOpts): Record<string, unknown> {
+export function gptqConfig(opts: GptqConfigOpts): Record<string, unknown> {
   const op = 'gptqConfig';
-  checkOneOf(String(bits), 'bits', ['2', '3', '4', '8'], op);
-  if (groupSize !== -1) checkInteger(groupSize, 'groupSize', 1, 2 ** 32, op);
+  const { bits, groupSize, sym, descAct, version, lmHead = false, overrides = [], modulesToNotConvert = [] } = opts;
+  for (const o of [{ bits, groupSize }, ...overrides]) {
+    checkOneOf(String(o.bits), 'bits', ['2', '3', '4', '8'], op);
+    if (o.groupSize !== -1) checkInteger(o.groupSize, 'groupSize', 1, 2 ** 32, op);
+  }
   checkOneOf(version, 'version', ['v1', 'v2'], op);
+  // regular expressions, matched from the start of a module's name
+  const rule = (module: string) => `^${module.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`;
+  const rules = [
+    ...modulesToNotConvert.map((module) => [`-:${rule(module)}`, {}] as const),
+    ...overrides.map((o) => [`+:${rule(o.module)}`, { bits: o.bits, group_size: o.groupSize }] as const),
+  ];
   return {
     quant_method: 'gptq',
     bits,
     group_size: groupSize,
     sym,
     desc_act: descAct,
-    lm_head: false,
+    lm_head: lmHead,
     checkpoint_format: version === 'v1' ? 'gptq' : 'gptq_v2',
     pack_dtype: 'int32',
+    ...(rules.length && { dynamic: Object.fromEntries(rules) }),
   };
 }

@@ -319,6 +319,9 @@ describe('hostile GGUF', () => {
     const { data } = (await file.read('experts')) as { data: Uint8Array };
     expect(await file.readBytes('experts', 34, 68)).toEqual(data.slice(34, 68));
     await expectFailure(() => file.readBytes('experts', 34, 205), 'argument/value', { tensor: 'experts' });
+    const { shape } = await file.read('experts');
+    expect(await file.readRows('experts', 1, 3)).toEqual({ kind: 'blocks', shape: [2, shape[1]], type: 'Q8_0', data: data.slice(34, 102) });
+    await expectFailure(() => file.readRows('experts', 1, shape[0] + 1), 'argument/value', { tensor: 'experts' });
   });
 
   it('cuts long keys in messages', async () => {

@@ -30,6 +30,13 @@ function fallbackChoice(text: string): Stage['fallback'] {
   return { strategy, ...(smooth !== undefined && { smooth }) } as Stage['fallback'];
 }
 
+/** A size in decimal units: `2GB`, `500M`. */
+export function bytes(text: string): number {
+  const [, size, unit = ''] = /^(\d{1,12}(?:\.\d{1,6})?) ?([kmgt]?)b?$/i.exec(text.trim()) ?? [];
+  if (!(Number(size) > 0)) throw new InvalidArgumentError('a size is needed, such as 2GB');
+  return Number(size) * 1000 ** ' kmgt'.indexOf(unit.toLowerCase() || ' ');
+}
+
 /** Values of the flags of `addBackend`. */
 export interface BackendFlags {
   backend: 'wasm' | 'js';
@@ -176,7 +183,7 @@ const STAGE_FLAGS = [
 /** A recipe of flags. Exports to GGUF blocks bring their own group size and convention, unless flags say otherwise. */
 export function recipeOf(method: string, bits: number | undefined, flags: StageFlags, target: string): Recipe {
   const stage: Record<string, unknown> = { method };
-  const need = blockStage(target as ExportName);
+  const need = method === 'ggml' ? undefined : blockStage(target as ExportName);
   if (need) Object.assign(stage, need, { preset: 'gguf' });
   if (bits !== undefined) stage.bits = bits;
   for (const name of STAGE_FLAGS) if (flags[name] !== undefined) stage[name] = flags[name];

@@ -2,8 +2,8 @@
  * The options that say what to do to a model: for `quantize` and `estimate`; and what to calibrate on.
  * @module
  */
-import { calibrates, METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
-import { type OpenModel, openStatisticsFile, readJson } from '@lmq/pipeline/node';
+import { calibrates, defaultMethod, EXPORTS, type Importance, METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
+import { type OpenModel, openImportanceFile, openStatisticsFile, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
 import { type Command, Option } from 'commander';
 import { calibrationWindows } from './calibration.js';
@@ -26,12 +26,15 @@ export interface RecipeFlags extends StageFlags, BackendFlags {
   recipe?: string;
   calibration?: string;
   statistics?: string;
+  importance?: string;
   export?: string;
 }
 
 export function addRecipeOptions(command: Command): Command {
+  const types = EXPORTS.flatMap((name) => (name.startsWith('gguf:') ? name.slice(5) : [])).join(', ');
+  const method = 'none: only change the format; ggml: the quantizers of llama.cpp (default: ggml for gguf exports of blocks, else gptq)';
   command
-    .addOption(new Option('--method <name>', 'none: only change the format (default: gptq)').choices([...METHODS, 'none']))
+    .addOption(new Option('--method <name>', method).choices([...METHODS, 'none']))
     .option('--bits <n>', 'bits per weight, 1 to 8 (default: 4)', integer)
     .option('--recipe <file>', 'a JSON recipe instead of flags')
     .option(
@@ -41,7 +44,11 @@ export function addRecipeOptions(command: Command): Command {
     )
     .option('--include <name>', 'lm_head: quantize the output head too; may be repeated', collect)
     .option('--skip <name>', 'leave matching linears as they are; may be repeated', collect)
-    .option('--export <format>', 'lmq, gguf:f32, gguf:f16, gguf:q8_0, gguf:q4_0 (default: lmq)');
+    .option(
+      '--export <format>',
+      `${EXPORTS.filter((name) => !name.startsWith('gguf:')).join(', ')}, or gguf: and a type or mixture of llama.cpp: ${types} (default: lmq)`,
+    )
+    .option('--importance <file>', 'ggml: importance matrix of llama-imatrix, or what lmq calibrate saved');
   addStageOptions(command);
   addCalibrationOptions(command);
   addStatistics(command);
@@ -50,30 +57,33 @@ export function addRecipeOptions(command: Command): Command {
 
 /** The recipe of a file, or of flags. */
 export async function readRecipe(flags: RecipeFlags): Promise<Recipe> {
-  if (!flags.recipe) return recipeOf(flags.method ?? 'gptq', flags.bits, flags, flags.export ?? 'lmq');
+  const target = flags.export ?? 'lmq';
+  if (!flags.recipe) return recipeOf(flags.method ?? defaultMethod(target), flags.bits, flags, target);
   if (flags.method || flags.bits) {
     throw new LmqError('argument/option', '--recipe and --method or --bits exclude each other', {
       op: 'quantize',
       hint: 'Write them in the recipe.',
     });
   }
-  const recipe = parseRecipe(await readJson(flags.recipe));
-  return flags.export ? { ...recipe, export: parseRecipe({ export: flags.export }).export } : recipe;
+  const json = (await readJson(flags.recipe)) as object;
+  return parseRecipe(flags.export ? { ...json, export: flags.export } : json);
 }
 
 /** What the methods of a recipe calibrate on: windows of text, or saved statistics; nothing when none of them calibrates. */
 export interface Calibration {
   calibration?: ArrayLike<number>[];
   statistics?: Statistics;
+  importance?: Importance;
 }
 
 /** @throws LmqError for text or statistics that are missing or do not fit the model */
 export async function calibrationOf(
   model: OpenModel,
   recipes: readonly Recipe[],
-  { calibration, statistics }: { calibration?: string; statistics?: string },
-  { atEnd }: Context,
+  { calibration, statistics, importance }: { calibration?: string; statistics?: string; importance?: string },
+  { atEnd, signal, terminal }: Context,
 ): Promise<Calibration> {
+  if (importance) return { importance: await openImportanceFile(importance, model, { signal, onProgress: terminal.progress }) };
   if (!recipes.some((r) => [...r.stages, ...r.overrides].some(calibrates))) return {};
   if (statistics) {
     const opened = await openStatisticsFile(statistics, model);

@@ -8,11 +8,13 @@ import { Command, CommanderError } from 'commander';
 import { version } from '../package.json';
 import { addCalibrate } from './commands/calibrate.js';
 import { addCompare } from './commands/compare.js';
+import { addConvert } from './commands/convert.js';
 import { addEstimate } from './commands/estimate.js';
 import { addEval } from './commands/eval.js';
 import { addGenerate } from './commands/generate.js';
 import { addInspect } from './commands/inspect.js';
 import { addQuantize } from './commands/quantize.js';
+import { addVerify } from './commands/verify.js';
 import { exitCode, explain } from './exit.js';
 import { createTerminal, type Terminal } from './terminal.js';
 
@@ -32,14 +34,22 @@ export async function run(argv: readonly string[]): Promise<number> {
   process.on('SIGINT', onInterrupt);
   process.on('SIGTERM', onInterrupt);
   const ends: (() => unknown)[] = [];
-  const context: Context = { terminal, signal: interrupt.signal, atEnd: (end) => ends.unshift(end) };
+  let exit = 0;
+  const context: Context = {
+    terminal,
+    signal: interrupt.signal,
+    atEnd: (end) => ends.unshift(end),
+    exitWith: (code) => {
+      exit = code;
+    },
+  };
   try {
     try {
       await program(context).parseAsync([...argv], { from: 'user' });
     } finally {
       for (const end of ends) await end();
     }
-    return 0;
+    return exit;
   } catch (e) {
     if (e instanceof CommanderError) {
       if (e.exitCode === 0) return 0;
@@ -65,13 +75,15 @@ export interface Context {
   signal: AbortSignal;
   /** Calls `end` when the command is over, however it ended; the last one asked for comes first. */
   atEnd(end: () => unknown): void;
+  /** The exit code of a command that has said all that there is to say; 0 when none is given. */
+  exitWith(code: number): void;
 }
 
 function program(context: Context): Command {
   const { terminal } = context;
   const lmq = new Command('lmq')
     .description(
-      'Compress language models: calibrate, quantize, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.',
+      'Compress language models: calibrate, quantize, convert, inspect, evaluate, compare, generate.\n<model> is a Hugging Face folder, a .safetensors or .gguf file, an lmq folder, or a built-in model: lmq-nano, lmq-nano-moe.',
     )
     .version(version)
     .option('--json', 'print one JSON object on stdout, for machines')
@@ -87,6 +99,8 @@ function program(context: Context): Command {
   addEval(lmq, context);
   addCompare(lmq, context);
   addGenerate(lmq, context);
+  addConvert(lmq, context);
+  addVerify(lmq, context);
   for (const c of lmq.commands)
     c.option('--json', 'print one JSON object on stdout, for machines')
       .option('--quiet', 'no progress on stderr')

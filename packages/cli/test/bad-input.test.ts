@@ -167,6 +167,21 @@ describe('bad input', () => {
     await expectFailure(quantize('lmq-nano', '--export', 'gguf:f16'), 2, 'export/unsupported', ['gguf:f32']);
   });
 
+  it('options of other methods with llama.cpp’s types, and importances of another model', async () => {
+    const ggml = (...args: string[]) =>
+      lmq(['quantize', 'lmq-nano', '-o', join(out, 'x.gguf'), '--export', 'gguf:q4_k_m', '--json', '--quiet', ...args]);
+    await expectFailure(ggml('--bits', '4'), 2, 'argument/option', ['bits', 'ggml']);
+    await expectFailure(ggml('--method', 'rtn'), 2, 'export/unsupported', ['gguf:q4_k_m', 'ggml']);
+    const file = join(out, '..', 'importance.dat');
+    writeFileSync(file, 'GGUF is not what this is');
+    await expectFailure(ggml('--importance', file), 3, 'file/format', ['importance.dat']);
+    writeFileSync(
+      file,
+      Uint8Array.of(1, 0, 0, 0, 19, 0, 0, 0, ...new TextEncoder().encode('blk.0.attn_q.weight'), 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 128, 63),
+    );
+    await expectFailure(ggml('--importance', file), 3, 'argument/value', ['another model', 'blk.0.attn_q.weight', 'importance.dat']);
+  });
+
   it('an override that matches nothing', () =>
     expectFailure(quantize('lmq-nano', '--skip', 'lm_hed'), 2, 'argument/option', ['lm_hed', 'model.layers.0']));
 

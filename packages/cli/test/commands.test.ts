@@ -167,6 +167,36 @@ describe('quantize, eval and generate', () => {
     expect(Math.abs((a.perplexity as number) / (b.perplexity as number) - 1)).toBeLessThan(1e-4);
   });
 
+  it('GGUF mixtures, with importances that calibrate saved, in parts, other types by flags', async () => {
+    await ok('calibrate', 'lmq-nano', '-o', path('importance.gguf'), '--export', 'imatrix', '--samples', '2');
+    await ok('calibrate', 'lmq-nano', '-o', path('importance.dat'), '--export', 'imatrix-dat', '--samples', '2');
+    const flags = ['--export', 'gguf:q4_k_m', '--override', 'lm_head:type=q8_0', '--skip', '*.layers.0.mlp.*'];
+    const q = await ok(
+      'quantize',
+      'lmq-nano',
+      '-o',
+      path('mix.gguf'),
+      ...flags,
+      '--importance',
+      path('importance.gguf'),
+      '--max-shard-size',
+      '1MB',
+    );
+    expect(q.method).toBe('ggml');
+    expect(q.output).toMatch(/mix-00001-of-0000[3-9]\.gguf$/);
+    const i = await ok('inspect', q.output as string);
+    const formats = new Map((i.tensors as unknown as { name: string; format: string }[]).map((t) => [t.name, t.format]));
+    expect([...formats.values()].filter((f) => f === 'Q6_K').length).toBeGreaterThan(0);
+    expect(['token_embd', 'blk.0.ffn_up', 'blk.1.ffn_up'].map((n) => formats.get(`${n}.weight`))).toEqual(['Q8_0', 'fp16', 'Q4_K']);
+    const e = await ok('eval', q.output as string, '--text', validation, '--windows', '2');
+    const b = await ok('eval', 'lmq-nano', '--windows', '2');
+    expect((e.perplexity as number) / (b.perplexity as number)).toBeLessThan(1.1);
+    await ok('quantize', 'lmq-nano', '-o', path('by-dat.gguf'), ...flags, '--importance', path('importance.dat'));
+    await ok('quantize', 'lmq-nano', '-o', path('by-gguf.gguf'), ...flags, '--importance', path('importance.gguf'));
+    const sizes = ['by-dat.gguf', 'by-gguf.gguf'].map((name) => readFileSync(path(name)).length);
+    expect(sizes[0]).toBe(sizes[1]);
+  });
+
   it('passkey', async () => {
     const e = await ok('eval', 'lmq-nano', '--windows', '1', '--passkey', fileURLToPath(passkey));
     expect(e.passkey).toBe(1);

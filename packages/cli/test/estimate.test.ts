@@ -31,6 +31,8 @@ describe('estimate', () => {
     ['lmq-nano', ['--method', 'none']],
     ['lmq-nano', ['--method', 'rtn', '--export', 'gguf:q8_0']],
     ['lmq-nano-moe', ['--method', 'rtn', '--export', 'gguf:q4_0', '--include', 'lm_head']],
+    ['lmq-nano', ['--export', 'gguf:q4_k_m', '--override', 'lm_head:type=q8_0']],
+    ['lmq-nano-moe', ['--export', 'gguf:mxfp4_moe']],
     ['lmq-nano-moe', ['--method', 'gptq', '--bits', '4', '--samples', '4', '--export', 'gguf:f32']],
   ])('%s %j', async (model, flags) => {
     const out = join(dir, `${Math.abs([...JSON.stringify([model, flags])].reduce((h, c) => (h * 31 + c.charCodeAt(0)) | 0, 0))}`);

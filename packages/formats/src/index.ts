@@ -22,6 +22,7 @@ export { isFloatZeros, zeroPointValues, zeroValues } from './layouts/affine.js';
 export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';
 export { encodeCsr } from './layouts/csr.js';
 export { dense } from './layouts/dense.js';
+export * from './matmul-nbits.js';
 export * from './minifloats.js';
 export * from './mx.js';
 export * from './non-finite.js';

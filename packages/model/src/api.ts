@@ -39,7 +39,9 @@ export type RopeScaling =
       truncate: boolean;
       /** Factor of cos and sin. */
       magnitude: number;
-    };
+    }
+  /** Every frequency divided by its own factor: how GGUF stores llama3. */
+  | { type: 'factors'; factors: readonly number[] };
 
 /** RoPE's frequencies: theta^(-2i / rotary), scaled or not. */
 export interface RopeKind {

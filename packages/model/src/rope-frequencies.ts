@@ -38,12 +38,13 @@ export function ropeFrequencies({ theta, scaling }: RopeKind, rotary: number): R
 
 /** How the i-th frequency changes. */
 function scalers(scaling: RopeScaling, theta: number, rotary: number): (f: number, i: number) => number {
-  const { factor } = scaling;
   switch (scaling.type) {
+    case 'factors':
+      return (f, i) => f / scaling.factors[i]!;
     case 'linear':
-      return (f) => f / factor;
+      return (f) => f / scaling.factor;
     case 'llama3': {
-      const { lowFrequency, highFrequency, originalContext } = scaling;
+      const { factor, lowFrequency, highFrequency, originalContext } = scaling;
       return (f) => {
         const turns = (originalContext * f) / (2 * Math.PI); // within the first context
         if (turns > highFrequency) return f;
@@ -53,7 +54,7 @@ function scalers(scaling: RopeScaling, theta: number, rotary: number): (f: numbe
       };
     }
     case 'yarn': {
-      const { betaFast, betaSlow, originalContext, truncate } = scaling;
+      const { factor, betaFast, betaSlow, originalContext, truncate } = scaling;
       /** The index, a real number, of the pair that turns so many times within the first context. */
       const indexOf = (turns: number) => (rotary * Math.log(originalContext / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
       const [first, last] = [indexOf(betaFast), indexOf(betaSlow)];

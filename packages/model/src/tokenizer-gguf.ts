@@ -8,6 +8,8 @@ import { createFields } from './_fields.js';
 import type { Tokenizer } from './api.js';
 import { wrapTokenizer } from './tokenizer.js';
 
+type Specials = Parameters<typeof wrapTokenizer>[1];
+
 const OP = 'tokenizerFromGguf';
 /** Names of special tokens in chat templates, and their keys. */
 const SPECIAL_TOKENS = [
@@ -32,6 +34,13 @@ const split = (Regex: string) => ({
 });
 const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const REST = ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+const QWEN2 = split(`${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|${REST}`);
+const CAPITALS = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
+const SMALL = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
+const BEFORE = '[^\\r\\n\\p{L}\\p{N}]?';
+const TEKKEN = split(
+  `${BEFORE}${CAPITALS}*${SMALL}+|${BEFORE}${CAPITALS}+${SMALL}*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+);
 const LLAMA3 = split(`${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|${REST}`);
 
 interface Cut {
@@ -48,13 +57,12 @@ const CUTS: ReadonlyMap<unknown, Cut> = new Map<unknown, Cut>([
   ),
   ...['llama-bpe', 'llama3', 'llama-v3'].map((name) => [name, { preTokenizer: LLAMA3, ignoreMerges: true }] as const),
   ['smaug-bpe', { preTokenizer: LLAMA3, ignoreMerges: false }],
+  ...['qwen2', 'deepseek-r1-qwen'].map((name) => [name, { preTokenizer: QWEN2, ignoreMerges: false }] as const),
+  ['tekken', { preTokenizer: TEKKEN, ignoreMerges: true }],
 ]);
 
-/**
- * Makes a tokenizer of a GGUF file's key-values.
- * @throws LmqError `tokenizer/unsupported` for other kinds of tokenizer, or lists that do not fit together
- */
-export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>): Tokenizer {
+/** What a GGUF file says of its tokenizer: a `tokenizer.json` and the special tokens. */
+function readGguf(metadata: ReadonlyMap<string, unknown>): { json: object; specials: Specials } {
   const f = createFields((key) => metadata.get(`tokenizer.ggml.${key}`), OP);
   const tokens = list(f.get('tokens'), 'tokens', 'string');
   const types = f.get('token_type') === undefined ? tokens.map(() => NORMAL) : list(f.get('token_type'), 'token_type', 'number');
@@ -63,9 +71,13 @@ export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>): Token
   if (Object.keys(vocab).length !== tokens.length)
     throw misfit('the vocabulary names a token twice', tokens.length, Object.keys(vocab).length);
 
-  const added = tokens.flatMap((content, id) =>
-    types[id] === CONTROL || types[id] === USER_DEFINED ? [{ id, content, special: types[id] === CONTROL, normalized: false }] : [],
-  );
+  // llama.cpp lets the added tokens of models so named take the white space behind them, but for three; GGUF has no other way to say it
+  const eating = /phi-?3/i.test(String(metadata.get('general.name') ?? ''));
+  const added = tokens.flatMap((content, id) => {
+    if (types[id] !== CONTROL && types[id] !== USER_DEFINED) return [];
+    const rstrip = eating && !['<unk>', '<s>', '<|endoftext|>'].includes(content);
+    return [{ id, content, special: types[id] === CONTROL, normalized: false, rstrip }];
+  });
   const id = (key: string): number | undefined => (f.get(key) === undefined ? undefined : f.integer(key, 0, tokens.length - 1));
   const model = f.get('model');
   const json = () => {
@@ -95,7 +107,65 @@ export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>): Token
     template: metadata.get('tokenizer.chat_template'),
     texts,
   };
-  return wrapTokenizer({ ...json(), added_tokens: added }, specials);
+  return { json: { ...json(), added_tokens: added }, specials };
+}
+
+/**
+ * Makes a tokenizer of a GGUF file's key-values.
+ * @throws LmqError `tokenizer/unsupported` for other kinds of tokenizer, or lists that do not fit together
+ */
+export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>): Tokenizer {
+  const { json, specials } = readGguf(metadata);
+  return wrapTokenizer(json, specials);
+}
+
+/**
+ * The same tokenizer as the files of a Hugging Face folder.
+ * @returns contents of tokenizer.json, tokenizer_config.json and generation_config.json
+ * @throws LmqError as {@link tokenizerFromGguf}
+ */
+export function tokenizerFilesFromGguf(metadata: ReadonlyMap<string, unknown>): Record<string, object> {
+  const { json, specials } = readGguf(metadata);
+  const { added_tokens, ...rest } = json as { added_tokens: object[] };
+  const plain = { single_word: false, lstrip: false, rstrip: false };
+  const { bos, addBos, eos, template, texts } = specials;
+  const begin = bos !== undefined && addBos ? texts?.bos_token : undefined;
+  const special = (type: 'A' | 'B') => [
+    { SpecialToken: { id: begin, type_id: type === 'A' ? 0 : 1 } },
+    { Sequence: { id: type, type_id: type === 'A' ? 0 : 1 } },
+  ];
+  return {
+    'tokenizer.json': {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: added_tokens.map((t) => ({ ...t, ...plain })),
+      normalizer: null,
+      // the begin token is what a model wants before a text: tokenizers of Hugging Face add it themselves
+      post_processor:
+        begin === undefined
+          ? null
+          : {
+              type: 'TemplateProcessing',
+              single: special('A'),
+              pair: [...special('A'), ...special('B')],
+              special_tokens: { [begin]: { id: begin, ids: [bos], tokens: [begin] } },
+            },
+      pre_tokenizer: null,
+      ...rest,
+    },
+    'tokenizer_config.json': {
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      ...texts,
+      add_bos_token: begin !== undefined,
+      clean_up_tokenization_spaces: false,
+      ...(template !== undefined && { chat_template: template }),
+    },
+    'generation_config.json': {
+      ...(bos !== undefined && { bos_token_id: bos }),
+      ...(eos.length && { eos_token_id: eos.length > 1 ? eos : eos[0] }),
+    },
+  };
 }
 
 function byteLevel(vocab: object, merges: string[], pre: unknown): object {

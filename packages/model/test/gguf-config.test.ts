@@ -65,8 +65,9 @@ describe('parseGgufConfig', () => {
   });
 
   it.each([
-    ['general.architecture', 'qwen2'],
-    ['llama.rope.scaling.type', 'yarn'],
+    ['general.architecture', 'bert'],
+    ['llama.rope.scaling.type', 'longrope'],
+    ['llama.final_logit_softcapping', 30],
     ['llama.rope.dimension_count', 8],
     ['llama.attention.value_length', 32],
     ['llama.attention.sliding_window', 64],
@@ -76,8 +77,48 @@ describe('parseGgufConfig', () => {
     expect(refused).toThrow(key);
   });
 
-  it('refuses scaled RoPE frequencies', () => {
-    expect(() => parse({}, () => true)).toThrow(/rope_freqs/);
+  it('takes the contents of rope_freqs.weight', () => {
+    expect(() => parse({}, () => true)).toThrow(/rope_freqs/); // which were not given
+    const withFactors = (...factors: number[]) => parseGgufConfig(new Map(LLAMA), () => true, factors).rope.scaling;
+    expect(withFactors(1, 1, 1, 1, 2, 4, 8, 8)).toEqual({ type: 'factors', factors: [1, 1, 1, 1, 2, 4, 8, 8] });
+    for (const bad of [[1], [1, 1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1, Number.NaN]])
+      expect(() => withFactors(...bad)).toThrow(expect.objectContaining({ code: 'model/config' }));
+  });
+
+  it('reads scaled positions under new and old names', () => {
+    expect(parse({ 'llama.rope.scale_linear': 4 }).rope.scaling).toEqual({ type: 'linear', factor: 4 });
+    expect(parse({ 'llama.rope.scaling.factor': 4 }).rope.scaling).toEqual({ type: 'linear', factor: 4 });
+    expect(parse({ 'llama.rope.scaling.factor': 4, 'llama.rope.scaling.type': 'none' }).rope.scaling).toBeUndefined();
+    const yarn = { 'llama.rope.scaling.type': 'yarn', 'llama.rope.scaling.factor': 4, 'llama.rope.scaling.attn_factor': 0.5 };
+    expect(parse(yarn).rope.scaling).toMatchObject({
+      originalContext: 128,
+      betaFast: 32,
+      betaSlow: 1,
+      truncate: true,
+      magnitude: 0.5 * (1 + 0.1 * Math.log(4)),
+    });
+  });
+
+  it('knows what llama.cpp has fixed for Gemma 3', () => {
+    const gemma = (layers: number, over: Record<string, unknown> = {}) => {
+      const entries = LLAMA.slice(1).map(([key, value]) => [key.replace('llama.', 'gemma3.'), value] as [string, unknown]);
+      const all = { 'general.architecture': 'gemma3', 'gemma3.block_count': layers, 'gemma3.attention.sliding_window': 32, ...over };
+      return parseGgufConfig(new Map([...entries, ...Object.entries(all)]), (name) => name !== 'rope_freqs.weight');
+    };
+    const a = gemma(12);
+    expect(a.attention.windows).toEqual([32, 32, 32, 32, 32, null, 32, 32, 32, 32, 32, null]);
+    expect(a).toMatchObject({
+      family: 'gemma3_text',
+      embeddingScale: 8,
+      norm: { plusOne: false },
+      rope: { local: { theta: 10000 }, style: 'half' },
+    });
+    expect(a.attention.scale).toBe(1 / 4);
+    expect(
+      gemma(62, { 'gemma3.attention.key_length': 32, 'gemma3.attention.value_length': 32, 'gemma3.rope.dimension_count': 32 }).attention
+        .scale,
+    ).toBe(1 / 4); // 64 / 4 heads
+    expect(gemma(4, { 'gemma3.attention.sliding_window_pattern': 2 }).attention.windows).toEqual([32, null, 32, null]);
   });
 
   it.each([

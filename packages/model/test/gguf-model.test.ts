@@ -1,64 +1,61 @@
-import { ggufLlama, memorySink, memorySource, openGguf, permutedRows, type TensorToWrite, writeGguf } from '@lmq/checkpoints';
-import { decode, selectRows } from '@lmq/formats';
+import { ggufTokenizer } from '@lmq/checkpoints';
+import { jsBackend } from '@lmq/kernels-js';
 import { wasmBackend } from '@lmq/kernels-wasm';
-import { NANO_MODELS, type NanoModelName } from '@lmq/nano';
-import { expect, it } from 'vitest';
-import { loadModel, parseGgufConfig, tokenizerFromGguf } from '../src/index.js';
+import { NANO_MODELS } from '@lmq/nano';
+import { describe, expect, it } from 'vitest';
+import { ggufModel, loadModel, parseHfConfig, tokenizerFromGguf } from '../src/index.js';
+import { CASES, familyCheckpoint, readCase } from './_families.js';
+import { throughGguf } from './_gguf.js';
 import { lossesOf, maxDifference, nanoGolden, openNano, readJson } from './_support.js';
-
-/** A built-in model as a GGUF file of float32 tensors, in memory. */
-async function asGguf(name: NanoModelName): Promise<Uint8Array> {
-  const json = (file: string) => readJson(new URL(file, NANO_MODELS[name].folder));
-  const { metadata, place, experts } = ggufLlama({
-    config: json('config.json'),
-    tokenizer: json('tokenizer.json'),
-    tokenizerConfig: json('tokenizer_config.json'),
-    generationConfig: json('generation_config.json'),
-    fileType: 'F32',
-  });
-  const { checkpoint } = await openNano(name);
-  const tensors = new Map<string, TensorToWrite>();
-  const stacks = new Map<string, Float32Array[]>();
-  for (const [tensor, { shape }] of checkpoint.tensors) {
-    const to = place(tensor);
-    if (!to) continue;
-    const stored = await checkpoint.read(tensor);
-    if ('stack' in to) {
-      const parts = stacks.get(to.stack) ?? [];
-      parts[to.expert] = decode(stored).data;
-      stacks.set(to.stack, parts);
-      const bytes = () => new Uint8Array(Float32Array.from(parts.flatMap((p) => [...p])).buffer);
-      tensors.set(to.stack, { name: to.stack, shape: [experts, ...shape], dtype: 'F32', bytes });
-    } else {
-      const rows = to.permuteHeads ? selectRows(stored, permutedRows(stored.shape[0], to.permuteHeads)) : stored;
-      const { data } = decode(rows);
-      tensors.set(to.name, {
-        name: to.name,
-        shape,
-        dtype: 'F32',
-        bytes: () => new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-      });
-    }
-  }
-  const sink = memorySink();
-  await writeGguf(sink, { metadata, tensors: [...tensors.values()] });
-  return sink.bytes();
-}
 
 for (const name of ['lmq-nano', 'lmq-nano-moe'] as const) {
   it(`${name} computes the same from GGUF: permuted rows, interleaved rotation, stacked experts`, async () => {
     const golden = nanoGolden(name);
-    const checkpoint = await openGguf(memorySource(await asGguf(name), `${name}.gguf`));
-    const architecture = parseGgufConfig(checkpoint.metadata, (tensor) => checkpoint.tensors.has(tensor));
+    const json = (file: string) => readJson(new URL(file, NANO_MODELS[name].folder));
+    const { checkpoint, architecture: original } = await openNano(name);
+    const { entries } = ggufTokenizer({
+      config: json('config.json'),
+      tokenizer: json('tokenizer.json'),
+      tokenizerConfig: json('tokenizer_config.json'),
+      generationConfig: json('generation_config.json'),
+      size: original.vocab,
+    });
+    const { gguf, architecture } = await throughGguf(checkpoint, original, entries);
     expect(architecture.tied).toBe(name === 'lmq-nano');
-    const model = await loadModel({ checkpoint, architecture, backend: await wasmBackend() });
+    const model = await loadModel({ checkpoint: gguf, architecture, backend: await wasmBackend() });
     const s = model.backend.scope();
     const { data } = await s.read(await model.forward(s, golden.prompt_ids));
     const { nll, argmax } = lossesOf(data, architecture.vocab, golden.prompt_ids);
     expect(maxDifference(nll, golden.nll)).toBeLessThan(1e-3); // as in forward.test.ts
     expect(argmax).toEqual(golden.argmax);
-    const tokenizer = tokenizerFromGguf(checkpoint.metadata);
+    const tokenizer = tokenizerFromGguf(gguf.metadata);
     expect(tokenizer.encode(tokenizer.decode(golden.prompt_ids), { bos: true })).toEqual(golden.prompt_ids);
     model.dispose();
   });
 }
+
+describe('every family computes from GGUF what transformers computes', () => {
+  const describeModel = (golden: ReturnType<typeof readCase>) =>
+    parseHfConfig(golden.config, (name) => Object.hasOwn(golden.tensors, name));
+  const REFUSED = ['llama-yarn-mscale']; // it does not round the ends of YaRN's ramp, llama.cpp does
+
+  it.each(CASES.filter((name) => !REFUSED.includes(name)))('%s', async (name) => {
+    const golden = readCase(name);
+    const { gguf, architecture } = await throughGguf(familyCheckpoint(golden), describeModel(golden));
+    // where llama.cpp cannot slide the window, the file's context ends with it
+    const reach = Math.min(golden.ids.length, architecture.context);
+    expect(reach).toBe({ mistral: 8, mixtral: 6, qwen2: 8 }[name] ?? 24);
+    const model = await loadModel({ checkpoint: gguf, architecture, backend: jsBackend() });
+    const s = model.backend.scope();
+    const { data } = await s.read(await model.forward(s, golden.ids.slice(0, reach)));
+    // theta, eps and the factors of llama3 are float32 in the file
+    expect(maxDifference(data, golden.logits.slice(0, reach * 64))).toBeLessThan(1e-4);
+    model.dispose();
+  });
+
+  it.each(REFUSED)('but %s, which llama.cpp would compute otherwise', (name) => {
+    expect(() => ggufModel(describeModel(readCase(name)), { fileType: 'f16' })).toThrow(
+      expect.objectContaining({ code: 'export/unsupported' }),
+    );
+  });
+});

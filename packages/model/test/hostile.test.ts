@@ -1,10 +1,10 @@
 // Configurations and tokenizers with fields changed, removed and exchanged, by the thousand: each is read, or refused with an LmqError, and
 // none takes long. LMQ_FUZZ_CASES sets the number of configurations (default 3000), a tenth of it of tokenizers.
-import { ggufLlama } from '@lmq/checkpoints';
+import { ggufTokenizer } from '@lmq/checkpoints';
 import { NANO_MODELS } from '@lmq/nano';
 import { createRng, isLmqError, type Rng } from '@lmq/tensor';
 import { describe, expect, it, vi } from 'vitest';
-import { createTokenizer, parseGgufConfig, parseHfConfig, ropeFrequencies, tokenizerFromGguf } from '../src/index.js';
+import { createTokenizer, ggufModel, parseGgufConfig, parseHfConfig, ropeFrequencies, tokenizerFromGguf } from '../src/index.js';
 import { CASES, readCase } from './_families.js';
 import { readJson } from './_support.js';
 
@@ -122,13 +122,20 @@ describe('hostile files of a model', () => {
   });
 
   it('key-values of a GGUF file', () => {
-    const { metadata } = ggufLlama({
-      config: { ...nano('config.json'), vocab_size: 300 },
-      tokenizer: smallTokenizer(),
-      tokenizerConfig: nano('tokenizer_config.json'),
-      generationConfig: nano('generation_config.json'),
-      fileType: 'F16',
-    });
+    const config = { ...nano('config.json'), vocab_size: 300 };
+    const { metadata } = ggufModel(
+      parseHfConfig(config, () => true),
+      { fileType: 'f16' },
+    );
+    metadata.push(
+      ...ggufTokenizer({
+        config,
+        tokenizer: smallTokenizer(),
+        tokenizerConfig: nano('tokenizer_config.json'),
+        generationConfig: nano('generation_config.json'),
+        size: 300,
+      }).entries,
+    );
     const run = (rng: Rng) => {
       const values = new Map<string, unknown>(metadata.map((e) => [e.key, e.value]));
       for (let n = 1 + rng.below(2); n > 0; n--) {
@@ -145,6 +152,37 @@ describe('hostile files of a model', () => {
     };
     const ends = survive(COUNT / 10, 3, run, 5000);
     expect(Math.min(ends.read, ends.refused)).toBeGreaterThan(COUNT / 200);
+  });
+
+  it('key-values of every architecture of GGUF', () => {
+    const files = CASES.filter((name) => name !== 'llama-yarn-mscale').map((name) => {
+      const { config, tensors } = readCase(name);
+      const has = (tensor: string) => Object.hasOwn(tensors, tensor);
+      const { metadata, extra, place } = ggufModel(parseHfConfig(config, has), { fileType: 'f16' });
+      const names = Object.keys(tensors).map((tensor) => place(tensor));
+      return { metadata, extra, names: new Set(names.map((p) => (p && 'name' in p ? p.name : (p?.stack ?? '')))) };
+    });
+    const run = (rng: Rng) => {
+      const { metadata, extra, names } = pick(rng, files);
+      const values = new Map<string, unknown>(metadata.map((e) => [e.key, e.value]));
+      const architecture = metadata[0]!.value;
+      const more = [
+        'rope.scaling.type',
+        'rope.scaling.factor',
+        'rope.scale_linear',
+        'rope.freq_base_swa',
+        'attention.sliding_window_pattern',
+      ];
+      for (let n = 1 + rng.below(2); n > 0; n--) {
+        const key = pick(rng, [...values.keys(), ...more.map((m) => `${architecture}.${m}`)]);
+        values.set(key, pick(rng, [...JUNK, 'yarn', 'linear', 'llama', 'qwen2', 'gemma3', 'phi3', 1, 2, 6, 8, 64]));
+      }
+      const factors = extra[0] && pick(rng, [extra[0].data, extra[0].data, new Float32Array(8), new Float32Array(1e5)]);
+      const a = parseGgufConfig(values, (name) => names.has(name) || (name === 'rope_freqs.weight' && factors !== undefined), factors);
+      ropeFrequencies(a.rope, a.rope.rotary);
+    };
+    const ends = survive(COUNT / 3, 7, run, 2000);
+    expect(Math.min(ends.read, ends.refused)).toBeGreaterThan(COUNT / 60);
   });
 
   it('refuses an id that would fill the memory', () => {

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { ggufLlama } from '@lmq/checkpoints';
+import { ggufModelName, ggufTokenizer } from '@lmq/checkpoints';
 import { NANO_MODELS, validation } from '@lmq/nano';
 import { describe, expect, it } from 'vitest';
 import { createTokenizer, tokenizerFromGguf } from '../src/index.js';
@@ -58,8 +58,9 @@ describe('createTokenizer', () => {
 describe('tokenizerFromGguf', () => {
   const metadataOf = (folder: URL) => {
     const [tokenizer, tokenizerConfig, generationConfig] = files(folder);
-    const { metadata } = ggufLlama({ config: json(folder, 'config.json'), tokenizer, tokenizerConfig, generationConfig, fileType: 'F16' });
-    return new Map(metadata.map((e) => [e.key, e.value]));
+    const config = json(folder, 'config.json');
+    const { entries } = ggufTokenizer({ config, tokenizer, tokenizerConfig, generationConfig, size: config.vocab_size });
+    return new Map(entries.map((e) => [e.key, e.value]));
   };
 
   it('byte-level: equals the Hugging Face form on a novel', () => {
@@ -115,6 +116,64 @@ describe('tokenizerFromGguf', () => {
     expect(pieces('abc 12345')).toEqual(['abc', 'Ġ', '123', '4', '5']);
     expect(pieces('a ab')).toEqual(['a', 'Ġab']);
     expect(pieces("abc'S")).toEqual(['abc', "'", 'S']);
+  });
+
+  const split = (Regex: string) => ({ type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false });
+  const WORDS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+";
+  const REST = ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+  const TEKKEN =
+    '[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+  it.each([
+    ['qwen2', `${WORDS}|\\p{N}|${REST}`, false],
+    ['llama-bpe', `${WORDS}|\\p{N}{1,3}|${REST}`, true],
+    ['tekken', TEKKEN, true],
+  ])('%s: what is written reads text as the original does', (pre, regex, ignore_merges) => {
+    const original = json(NANO, 'tokenizer.json');
+    const bytes = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+    const own = {
+      ...original,
+      pre_tokenizer: { type: 'Sequence', pretokenizers: [split(regex), bytes] },
+      model: { ...original.model, ignore_merges },
+    };
+    const config = json(NANO, 'config.json');
+    const { entries } = ggufTokenizer({ config, tokenizer: own, size: config.vocab_size });
+    const metadata = new Map(entries.map((e) => [e.key, e.value]));
+    expect(metadata.get('tokenizer.ggml.pre')).toBe(pre);
+    const sample = `${text.slice(0, 3000)} HTTPServer's 12345/678 naïve ÉCOLE\n\n  x\t漢字 😀 I'LL`;
+    expect(tokenizerFromGguf(metadata).encode(sample)).toEqual(createTokenizer(own).encode(sample));
+  });
+
+  it('Phi-3: added tokens take the white space behind them, which the name says', () => {
+    const tokens = [
+      '<unk>',
+      '<s>',
+      '</s>',
+      '<|endoftext|>',
+      '<|user|>',
+      ...Array.from({ length: 256 }, (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`),
+      'a',
+      '▁',
+    ];
+    const plain = [0, 1, 3];
+    const tokenizer = (eats: (id: number) => boolean) => ({
+      added_tokens: [0, 1, 2, 3, 4].map((id) => ({ id, content: tokens[id], special: true, normalized: false, rstrip: eats(id) })),
+      normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      pre_tokenizer: null,
+      decoder: null,
+      model: { type: 'BPE', byte_fallback: true, unk_token: '<unk>', vocab: Object.fromEntries(tokens.map((t, i) => [t, i])), merges: [] },
+    });
+    const phi = tokenizer((id) => !plain.includes(id));
+    const write = (t: object) => ggufTokenizer({ config: { eos_token_id: 2 }, tokenizer: t, size: tokens.length }).entries;
+    const read = (name: string) =>
+      tokenizerFromGguf(new Map<string, unknown>([...write(phi).map((e) => [e.key, e.value] as const), ['general.name', name]]));
+    const name = ggufModelName('Mini-4k', phi);
+    expect(name).toBe('Mini-4k (phi-3)');
+    expect(ggufModelName('Phi-3-mini', phi)).toBe('Phi-3-mini');
+    expect(ggufModelName('my-phi3-tune', json(NANO, 'tokenizer.json'))).toBe('my-phi 3-tune');
+    const ids = (t: { encode(text: string): number[] }) => t.encode('<|user|>\n a<s> a');
+    expect(ids(read(name))).toEqual(ids(createTokenizer(phi)));
+    expect(ids(read('other'))).not.toEqual(ids(createTokenizer(phi)));
+    expect(() => write(tokenizer((id) => id === 4))).toThrow(expect.objectContaining({ code: 'tokenizer/unsupported' }));
   });
 
   it.each([

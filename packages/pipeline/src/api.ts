@@ -1,8 +1,10 @@
+import type { GgufFileTypeName } from '@lmq/checkpoints';
 import type { ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy } from '@lmq/quant-core';
-import type { FloatFormat } from '@lmq/tensor';
+import type { BlockType, FloatFormat } from '@lmq/tensor';
+import type { FolderName } from './_folders/table.js';
 
-/** Methods that a stage can name. */
-export type MethodName = 'rtn' | 'gptq';
+/** Methods that a stage can name. `ggml`: the types and mixtures of llama.cpp, which the export names; all its options are in that name. */
+export type MethodName = 'rtn' | 'gptq' | 'ggml';
 
 /** One quantization stage. Names and defaults are those of the methods' papers and reference code. */
 export interface Stage {
@@ -68,6 +70,8 @@ export interface Override extends Partial<Omit<Stage, 'method'>> {
   method?: MethodName;
   /** Leave these linears as they are. */
   skip?: boolean;
+  /** ggml: this type instead of the one that the mixture has. The embeddings' name is `model.embed_tokens`, the head's `lm_head`. */
+  type?: BlockType | 'F16' | 'BF16' | 'F32';
 }
 
 export interface CalibrationSpec {
@@ -82,7 +86,7 @@ export interface CalibrationSpec {
 /** `lm_head`: the output head, where it is not the embedding matrix. */
 export type IncludeName = 'lm_head';
 
-export type ExportName = 'lmq' | 'gguf:f32' | 'gguf:f16' | 'gguf:q8_0' | 'gguf:q4_0';
+export type ExportName = 'lmq' | 'onnx' | FolderName | `gguf:${GgufFileTypeName}`;
 
 /** What to do to a model: the contents of a recipe file. */
 export interface Recipe {
@@ -99,8 +103,10 @@ export interface Recipe {
 export interface LayerReport {
   name: string;
   method: MethodName;
-  bits: number;
-  groupSize: number;
+  /** Absent for ggml, whose blocks `type` names. */
+  bits?: number;
+  groupSize?: number;
+  type?: BlockType;
   /** Present when weights are trits. */
   trits?: true;
   /** How the range of the scales was chosen; absent: minimum and maximum. */

@@ -111,12 +111,17 @@ function starvedSeconds(a: Architecture, gptq: readonly PlannedSite[], tokens: n
   return layers * tokens * (models * (sets * secondsPerToken + inputs) + sums);
 }
 
-/** Bytes that live at once on top of the process as it is, at most. */
+/**
+ * Bytes that live at once on top of the process as it is, at most.
+ * @param tensorBytes of the tensors as they are stored
+ * @param widest bytes of the largest tensor while it is written, where that is more
+ */
 export function estimateMemory(
   a: Architecture,
   planned: readonly PlannedSite[],
   windows: WindowSizes,
   tensorBytes: ReadonlyMap<string, number>,
+  widest = 0,
 ): number {
   const f32 = 4;
   const calibrated = planned.some((p) => calibrates(p.stage));
@@ -142,7 +147,7 @@ export function estimateMemory(
     work = Math.max(work, own);
   }
   const embedding = calibrated && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
-  const write = 3 * Math.max(0, ...tensorBytes.values());
+  const write = 3 * Math.max(widest, ...tensorBytes.values());
   const garbage = Math.min(work, UNCOLLECTED_BYTES);
   return Math.max(2 * blocks * block + sums + Math.max(activations, work) + garbage, embedding, write);
 }

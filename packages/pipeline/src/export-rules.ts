@@ -2,9 +2,13 @@
  * Which results an export can hold. Nothing is ever quantized a second time to fit a file format.
  * @module
  */
+import { MATMUL_NBITS, matMulBlockSize } from '@lmq/formats';
 import { LmqError } from '@lmq/tensor';
-import type { ExportName, Stage } from './api.js';
+import { hasZeroPoints } from './_folders/rules.js';
+import { folderFormat, isFolderName } from './_folders/table.js';
+import type { ExportName, Recipe, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
+import { defaultMethod } from './recipe.js';
 
 /** Columns that share a scale in GGUF's Q4_0 and Q8_0. */
 const BLOCK = 32;
@@ -20,20 +24,30 @@ export function blockStage(target: ExportName): Pick<Stage, 'bits' | 'groupSize'
   return BLOCK_STAGES[target as keyof typeof BLOCK_STAGES];
 }
 
-/** Whether a fallback has zero points also where the stage is symmetric. */
-function hasZeroPoints(fallback: Stage['fallback']): boolean {
-  if (fallback === undefined) return false;
-  const { strategy, smooth } = typeof fallback === 'string' ? { strategy: fallback } : fallback;
-  return strategy !== 'rtn' && (typeof smooth === 'string' ? smooth : smooth?.method) !== 'mse';
+/** Whether an export is one file, or a folder. */
+export function outputKind(target: ExportName): 'file' | 'folder' {
+  return target.startsWith('gguf:') ? 'file' : 'folder';
 }
 
 /**
  * Refuses an export that cannot hold what the plan produces.
  * @throws LmqError `export/unsupported` naming the first linear that does not fit and the nearest export that does
  */
-export function checkExport(target: ExportName, planned: readonly PlannedSite[]): void {
+export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 'stages'>, planned: readonly PlannedSite[]): void {
+  if (stages[0]?.method === 'ggml') {
+    if (defaultMethod(target) === 'ggml') return;
+    throw new LmqError('export/unsupported', 'the method ggml makes the blocks of a GGUF type', {
+      op: 'export',
+      expected: 'an export such as gguf:q4_k_m',
+      found: target,
+    });
+  }
   if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
-  if (target === 'gguf:f16') {
+  if (isFolderName(target)) {
+    folderFormat(target).check(planned);
+    return;
+  }
+  if (target === 'gguf:f16' || target === 'gguf:bf16') {
     if (!planned.length) return;
     throw new LmqError('export/unsupported', 'a product of code and scale is not a half-precision number', {
       op: 'export',
@@ -42,7 +56,19 @@ export function checkExport(target: ExportName, planned: readonly PlannedSite[])
       hint: 'Export quantized weights to lmq, to gguf:f32 (decoded), or to a quantized GGUF type.',
     });
   }
-  const need = blockStage(target)!;
+  if (target === 'onnx') {
+    checkOnnx(planned);
+    return;
+  }
+  const need = blockStage(target);
+  if (!need) {
+    throw new LmqError('export/unsupported', `${target} holds what its own quantizer makes`, {
+      op: 'export',
+      expected: 'the method ggml',
+      found: stages[0]?.method ?? 'none',
+      hint: 'Leave the method out. GPTQ and rounding to nearest fit gguf:q4_0 and gguf:q8_0.',
+    });
+  }
   if (!planned.length) {
     throw new LmqError('export/unsupported', `${target} holds quantized weights, and nothing is quantized`, {
       op: 'export',
@@ -67,6 +93,24 @@ export function checkExport(target: ExportName, planned: readonly PlannedSite[])
       expected: `bits ${need.bits}, symmetric, fp16 scales, groups of a multiple of ${BLOCK} columns`,
       found: wrong.join(', '),
       hint: `The nearest exports that hold it: lmq (as it is), gguf:f32 (decoded). Or quantize with what ${target} needs.`,
+    });
+  }
+}
+
+/** Weights that are not quantized are float32 in ONNX; quantized ones must suit the operator `MatMulNBits`. */
+function checkOnnx(planned: readonly PlannedSite[]): void {
+  for (const { site, stage, in: width } of planned) {
+    const wrong: string[] = [];
+    if (!MATMUL_NBITS.some((bits) => bits === stage.bits)) wrong.push(`bits ${stage.bits}`);
+    if (matMulBlockSize(stage.groupSize < 0 ? width : stage.groupSize, width) === 0) wrong.push(`groupSize ${stage.groupSize}`);
+    if (stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups true)');
+    if (!wrong.length) continue;
+    throw new LmqError('export/unsupported', 'onnx cannot hold this linear', {
+      op: 'export',
+      tensor: site.name,
+      expected: 'bits 4 or 8, groups of a multiple of 16 columns',
+      found: wrong.join(', '),
+      hint: 'The nearest exports that hold it: lmq (as it is), gguf:f32 (decoded). Or quantize with what onnx needs.',
     });
   }
 }

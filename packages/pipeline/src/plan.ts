@@ -29,19 +29,24 @@ export function isDense({ format }: Pick<TensorInfo, 'format'>): boolean {
 
 /** Whether a stage, or what an override changes of one, needs to know the inputs of linears. */
 export function calibrates({ method, clip }: Pick<Partial<Stage>, 'method' | 'clip'>): boolean {
-  return (method !== undefined && method !== 'rtn') || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
+  return method === 'gptq' || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
 }
+
+/** How overrides of ggml name the embeddings. */
+export const EMBEDDINGS = 'model.embed_tokens';
 
 /**
  * Lists the linears that a recipe quantizes, in the order of the work: those inside blocks but routers, and the head where it is included.
+ * Those of the method ggml are checked, and left to the export.
  * @throws LmqError `argument/option` for a group size that does not divide a width, options that exclude each other, or an override that
  * matches nothing; `model/unsupported` for weights that are already quantized, or a head tied to the embeddings; `export/unsupported` when the export cannot hold the result
  */
 export function planSites(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): PlannedSite[] {
   const sites = architecture.sites.filter((s) => s.role !== 'router');
-  if (recipe.include?.includes('lm_head')) sites.push(headSite(architecture));
+  const ggml = recipe.stages[0]?.method === 'ggml';
+  if (ggml || recipe.include?.includes('lm_head')) sites.push(headSite(architecture));
   for (const { match } of recipe.overrides) {
-    if (!sites.some((s) => matches(match, s.name))) {
+    if (!sites.some((s) => matches(match, s.name)) && !(ggml && matches(match, EMBEDDINGS))) {
       throw new LmqError('argument/option', 'an override matches no linear', {
         op: 'plan',
         found: match,
@@ -54,7 +59,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     const stage = stageFor(recipe, site.name);
     if (!stage) continue;
     checkStage(stage, site.name);
-    if (site.tensor === architecture.tensors.embedding) {
+    if (!ggml && site.tensor === architecture.tensors.embedding) {
       throw new LmqError('model/unsupported', 'the head is the embedding matrix, which quantizing it would change too', {
         op: 'plan',
         tensor: site.name,
@@ -65,7 +70,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     const info = checkpoint.tensors.get(site.tensor);
     if (!info) throw new LmqError('model/missing', 'a weight is not in the checkpoint', { op: 'plan', tensor: site.tensor });
-    if (site.slice || !isDense(info)) {
+    if ((site.slice && !ggml) || !isDense(info)) {
       throw new LmqError('model/unsupported', 'the weight is already quantized, or stacked with others', {
         op: 'plan',
         file: info.file,
@@ -75,6 +80,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
         hint: 'Quantize the original Hugging Face folder: quantizing twice adds the errors of both.',
       });
     }
+    if (ggml) continue; // whole tensors are encoded while they are written
     const [out, width] = info.shape as [number, number];
     if (stage.groupSize > 0 && width % stage.groupSize !== 0) {
       throw new LmqError('argument/option', 'the group size does not divide the width of a linear', {
@@ -87,7 +93,7 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     planned.push({ site, stage, out, in: width });
   }
-  checkExport(recipe.export, planned);
+  checkExport(recipe, planned);
   return planned;
 }
 

@@ -2,13 +2,29 @@
  * Recipes: checking what people write, filling in defaults, and finding the options of one linear.
  * @module
  */
+import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
+import { BLOCK_TYPES } from '@lmq/formats';
 import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
-import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { FOLDER_NAMES } from './_folders/table.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 
-export const METHODS = ['rtn', 'gptq'] as const;
+export const METHODS = ['rtn', 'gptq', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
-export const EXPORTS = ['lmq', 'gguf:f32', 'gguf:f16', 'gguf:q8_0', 'gguf:q4_0'] as const;
+export const EXPORTS: readonly ExportName[] = [
+  'lmq',
+  'onnx',
+  ...FOLDER_NAMES,
+  ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const),
+];
+/** Types that an override may name: those that can be written. */
+const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode)];
+
+/** The method that makes what an export holds, when nobody names one. */
+export function defaultMethod(target: string): Stage['method'] {
+  const fileType = [...GGUF_FILE_TYPES.keys()].find((name) => target === `gguf:${name}`);
+  return fileType && isBlockFileType(fileType) ? 'ggml' : 'gptq';
+}
 
 /** Defaults of a stage, by the papers' reference code. */
 export const STAGE_DEFAULTS: Stage = {
@@ -43,7 +59,9 @@ const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
 export function parseRecipe(input: unknown): Recipe {
   const top = record(input, 'recipe');
   known(top, ['stages', 'include', 'overrides', 'calibration', 'export'], 'recipe');
-  const stages = list(top.stages ?? [], 'stages').map((s, i) => parseStage(s, `stages[${i}]`));
+  const target = checkExportName(String(top.export ?? 'lmq'));
+  const unsaid = defaultMethod(target) === 'ggml' ? [{ method: 'ggml' }] : [];
+  const stages = list(top.stages ?? unsaid, 'stages').map((s, i) => parseStage(s, `stages[${i}]`));
   if (stages.length > 1) {
     throw new LmqError('argument/option', 'only one stage is supported', {
       op: 'recipe',
@@ -59,15 +77,20 @@ export function parseRecipe(input: unknown): Recipe {
   checkInteger(spec.samples, 'calibration.samples', 1, 1e6, 'recipe');
   if (spec.seqLen !== undefined) checkInteger(spec.seqLen, 'calibration.seqLen', 2, 1e6, 'recipe');
   checkInteger(spec.seed, 'calibration.seed', 0, 2 ** 32 - 1, 'recipe');
-  const target = checkOneOf<ExportName>(String(top.export ?? 'lmq'), 'export', EXPORTS, 'recipe');
+  for (const [i, { method, ...options }] of overrides.entries()) checkGgmlOverride(stages[0], method, options, `overrides[${i}]`);
   return { stages, ...(include.length && { include: [...new Set(include)] }), overrides, calibration: spec, export: target };
 }
 
+/** The name of an export. @throws LmqError `argument/option` listing them */
+export function checkExportName(name: string): ExportName {
+  return checkOneOf<ExportName>(name, 'export', EXPORTS, 'recipe');
+}
+
 /** The options of one linear: the stage with every matching override applied, or null where it is skipped. */
-export function stageFor(recipe: Recipe, name: string): Stage | null {
+export function stageFor(recipe: Recipe, name: string): (Stage & Pick<Override, 'type'>) | null {
   const stage = recipe.stages[0];
   if (!stage) return null;
-  let out: Stage = stage;
+  let out: Stage & Pick<Override, 'type'> = stage;
   let skip = false;
   for (const { match, skip: leave, ...options } of recipe.overrides) {
     if (!matches(match, name)) continue;
@@ -144,12 +167,35 @@ function parseStage(input: unknown, where: string): Stage {
   if (fields.method === undefined)
     throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
   checkOptions(fields, where);
+  const option = Object.keys(fields).find((name) => name !== 'method');
+  if (fields.method === 'ggml' && option !== undefined) {
+    throw new LmqError('argument/option', `${where}.${option}: ggml takes no options, its export says everything`, {
+      op: 'recipe',
+      found: fields[option],
+      hint: 'Leave it out, or name another method: gptq and rtn fit gguf:q4_0 and gguf:q8_0.',
+    });
+  }
   return { ...STAGE_DEFAULTS, ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
+}
+
+/** A file is made by llama.cpp's quantizers or by others, not by both, and the former have no options but a type. */
+function checkGgmlOverride(stage: Stage | undefined, method: string | undefined, options: Partial<Override>, where: string): void {
+  const ggml = stage?.method === 'ggml';
+  if (method !== undefined && (method === 'ggml') !== ggml) {
+    throw new LmqError('argument/option', `${where}.method: ggml and other methods exclude each other`, { op: 'recipe', found: method });
+  }
+  if (ggml) known(options as Fields, ['match', 'skip', 'type'], `${where} (ggml)`);
+  else if (options.type !== undefined) {
+    throw new LmqError('argument/option', `${where}.type is an option of the method ggml`, {
+      op: 'recipe',
+      found: stage?.method ?? 'no method',
+    });
+  }
 }
 
 function parseOverride(input: unknown, where: string): Override {
   const fields = record(input, where);
-  known(fields, ['match', 'skip', ...Object.keys(STAGE_DEFAULTS)], where);
+  known(fields, ['match', 'skip', 'type', ...Object.keys(STAGE_DEFAULTS)], where);
   if (typeof fields.match !== 'string') {
     throw new LmqError('argument/option', `${where}.match is missing`, {
       op: 'recipe',
@@ -166,6 +212,10 @@ function parseOverride(input: unknown, where: string): Override {
     });
   }
   checkOptions(fields, where);
+  if (fields.type !== undefined) {
+    const type = checkOneOf(String(fields.type).toUpperCase(), `${where}.type`, MATRIX_TYPES, 'recipe');
+    return { ...fields, type } as unknown as Override;
+  }
   return { ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
 }
 

@@ -42,7 +42,7 @@ describe('parseRecipe', () => {
     [{ stages: [{ method: 'rtn' }, { method: 'gptq' }] }, 'only one stage'],
     [{ overrides: [{ bits: 4 }] }, 'overrides[0].match is missing'],
     [{ overrides: [{ match: '*', trueSequential: true }] }, 'whole stage'],
-    [{ export: 'onnx' }, 'unknown export'],
+    [{ export: 'tflite' }, 'unknown export'],
     [{ calibration: { samples: 0 } }, 'calibration.samples is out of range'],
   ])('refuses %j', (input, text) => {
     expect(message(() => parseRecipe(input))).toContain(text);

@@ -6,9 +6,10 @@ import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { LmqError } from '@lmq/tensor';
 import type { ByteSource, Checkpoint, SafetensorsFile } from '../api.js';
-import { openGguf } from '../gguf.js';
+import { openSplitGguf } from '../gguf-split.js';
 import { openLmq } from '../lmq.js';
 import { LMQ_MANIFEST } from '../lmq-write.js';
+import { openOnnx } from '../onnx.js';
 import { openSafetensors } from '../safetensors.js';
 import { openSharded } from '../sharded.js';
 import { io, systemCode } from './errors.js';
@@ -93,6 +94,11 @@ async function openIndex(index: ByteSource): Promise<SafetensorsFile> {
   return openSharded(await readText(index, OP), index.name, (shard) => folderSource(dirname(index.name), shard, OP));
 }
 
+async function openOnnxFile(path: string): Promise<Checkpoint> {
+  const openData = (location: string) => folderSource(dirname(path), location, OP);
+  return guarded(await fileSource(path), (source) => openOnnx(source, { openData }));
+}
+
 async function openFolder(dir: string): Promise<Checkpoint> {
   const tensors = async (): Promise<SafetensorsFile | undefined> => {
     if (await exists(join(dir, SINGLE))) return guarded(await folderSource(dir, SINGLE, OP), (s) => openSafetensors(s));
@@ -127,8 +133,9 @@ function refusePickle(file: string): never {
 }
 
 /**
- * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, a GGUF file (told by its
- * first bytes). Headers are read and checked; data is read later, tensor by tensor. Close it when done.
+ * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, an `.onnx` file with its
+ * data beside it, a GGUF file (told by its first bytes) or any part of one. Headers are read and checked; data is read later, tensor by
+ * tensor. Close it when done.
  * @throws LmqError `file/missing`, `file/io`, or `file/truncated`, `file/format`, `file/limit` for a damaged file, `model/unsupported` for
  * PyTorch's own (`.pt`, `.bin`)
  */
@@ -136,9 +143,11 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const info = await io(OP, path, () => stat(path));
   if (info.isDirectory()) return openFolder(path);
   if (path.endsWith('.index.json')) return openIndex(await fileSource(path));
-  return guarded(await fileSource(path), async (source) => {
-    const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4);
-    if (String.fromCharCode(...magic) === 'PK\x03\x04') return refusePickle(path); // a zip archive
-    return String.fromCharCode(...magic) === 'GGUF' || path.endsWith('.gguf') ? openGguf(source) : openSafetensors(source);
+  if (path.endsWith('.onnx')) return openOnnxFile(path);
+  return guarded(await fileSource(path), async (source): Promise<Checkpoint> => {
+    const magic = String.fromCharCode(...(source.size >= 4 ? await source.read(0, 4) : []));
+    if (magic === 'PK\x03\x04') return refusePickle(path); // a zip archive
+    if (magic !== 'GGUF' && !path.endsWith('.gguf')) return openSafetensors(source);
+    return openSplitGguf(source, (file) => fileSource(join(dirname(path), file)));
   });
 }

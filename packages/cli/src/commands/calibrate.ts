@@ -2,8 +2,9 @@
  * `lmq calibrate`: what a sweep over bits needs of the calibration text, collected once.
  * @module
  */
-import { calibrateModel, openModel } from '@lmq/pipeline/node';
-import type { Command } from 'commander';
+import { basename } from 'node:path';
+import { CALIBRATION_FORMATS, type CalibrationFormat, calibrateModel, openModel } from '@lmq/pipeline/node';
+import { type Command, Option } from 'commander';
 import { calibrationWindows } from '../calibration.js';
 import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
 import { addBackend, addCalibrationOptions, type BackendFlags, integer, makeBackend, recipeOf, type StageFlags } from '../options.js';
@@ -12,6 +13,7 @@ import { formatBytes, formatSeconds } from '../terminal.js';
 
 interface Flags extends BackendFlags, NonFiniteFlags, Pick<StageFlags, 'samples' | 'seqLen' | 'seed' | 'minTokens'> {
   output: string;
+  export: CalibrationFormat;
   calibration?: string;
   force?: boolean;
   restart?: boolean;
@@ -22,7 +24,15 @@ export function addCalibrate(lmq: Command, cli: Context): void {
   const command = lmq
     .command('calibrate <model>')
     .description('save the statistics of the original model’s linear inputs, for quantize and compare --statistics')
-    .requiredOption('-o, --output <file>', 'safetensors file to write')
+    .requiredOption('-o, --output <file>', 'file to write')
+    .addOption(
+      new Option(
+        '--export <format>',
+        'statistics for GPTQ, or only an importance matrix, for gguf exports and llama.cpp (before 2025-07: imatrix-dat)',
+      )
+        .choices(CALIBRATION_FORMATS)
+        .default('statistics'),
+    )
     .option('--min-tokens <n>', 'experts that fewer tokens reach take all (default: 0.5 % of an even share; 0: never)', integer)
     .option('--force', 'replace an existing output')
     .option('--restart', 'throw away what an interrupted run has left, instead of going on from it');
@@ -39,6 +49,8 @@ export function addCalibrate(lmq: Command, cli: Context): void {
         calibration: await calibrationWindows(model, spec, flags.calibration),
         minTokens: flags.minTokens,
         output: flags.output,
+        format: flags.export,
+        dataset: flags.calibration && basename(flags.calibration),
         force: flags.force,
         restart: flags.restart,
         nonFinite: flags.nonFinite,

@@ -2,7 +2,7 @@
  * `lmq inspect`: what is inside a model.
  * @module
  */
-import { openModel } from '@lmq/pipeline/node';
+import { describeFormat, openModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
 import type { Context } from '../run.js';
 import { formatBytes, table } from '../terminal.js';
@@ -17,7 +17,8 @@ export function addInspect(lmq: Command, { terminal, signal }: Context): void {
       const model = await openModel(name);
       try {
         const { checkpoint, architecture } = model;
-        const warnings = [...model.warnings];
+        const described = await describeFormat(model);
+        const warnings = [...model.warnings, ...described.quirks];
         const tensors: { name: string; shape: number[]; format: string; bytes: number; values?: ValueStats }[] = [];
         let parameters = 0;
         let bytes = 0;
@@ -54,15 +55,30 @@ export function addInspect(lmq: Command, { terminal, signal }: Context): void {
           ...(moe && { experts: moe.experts, expertsPerToken: moe.topK }),
         };
         if (terminal.json) {
-          return terminal.result({ format: checkpoint.format, architecture: summary, parameters, bytes, tensors, warnings });
+          return terminal.result({
+            format: checkpoint.format,
+            name: described.name,
+            formats: described.formats,
+            architecture: summary,
+            parameters,
+            bytes,
+            tensors,
+            warnings,
+          });
         }
         terminal.out(
-          `${name} · ${checkpoint.format} · ${(parameters / 1e6).toPrecision(4)} M parameters · ${formatBytes(bytes)} · ${((bytes * 8) / parameters).toFixed(2)} bits per parameter\n`,
+          `${name} · ${described.name} · ${(parameters / 1e6).toPrecision(4)} M parameters · ${formatBytes(bytes)} · ${((bytes * 8) / parameters).toFixed(2)} bits per parameter\n`,
         );
         terminal.out(
           `${Object.entries(summary)
             .map(([k, v]) => `${k} ${v}`)
             .join(' · ')}\n\n`,
+        );
+        terminal.out(
+          `${table(
+            ['format', 'tensors', 'bytes', 'share'],
+            described.formats.map((f) => [f.format, String(f.tensors), formatBytes(f.bytes), `${(100 * f.share).toFixed(1)} %`]),
+          )}\n`,
         );
         const header = ['tensor', 'shape', 'format', 'bytes', ...(flags.values ? ['min', 'max', 'std', 'max/std'] : [])];
         const g = (x: number) => x.toPrecision(4);

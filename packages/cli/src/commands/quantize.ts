@@ -5,7 +5,7 @@
 import { openModel, quantizeModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
 import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
-import { makeBackend } from '../options.js';
+import { bytes, makeBackend } from '../options.js';
 import { addRecipeOptions, calibrationOf, type RecipeFlags, readRecipe } from '../recipe-options.js';
 import type { Context } from '../run.js';
 import { formatBytes, formatSeconds, table } from '../terminal.js';
@@ -13,6 +13,7 @@ import { printEstimate } from './estimate.js';
 
 interface Flags extends RecipeFlags, NonFiniteFlags {
   output: string;
+  maxShardSize?: number;
   force?: boolean;
   restart?: boolean;
   dryRun?: boolean;
@@ -22,8 +23,9 @@ export function addQuantize(lmq: Command, cli: Context): void {
   const { terminal, signal } = cli;
   const command = lmq
     .command('quantize <model>')
-    .description('quantize a model into an lmq folder or a GGUF file')
-    .requiredOption('-o, --output <path>', 'folder (lmq) or file (GGUF) to write')
+    .description('quantize a model into a folder (lmq, GPTQ, AWQ) or a GGUF file')
+    .requiredOption('-o, --output <path>', 'folder or file (GGUF) to write')
+    .option('--max-shard-size <size>', 'GGUF: write parts of at most this size, e.g. 2GB or 500MB', bytes)
     .option('--force', 'replace an existing output')
     .option('--restart', 'throw away what an interrupted run has left, instead of going on from it')
     .option('--dry-run', 'check everything and print an estimate, but write nothing');
@@ -41,6 +43,7 @@ export function addQuantize(lmq: Command, cli: Context): void {
         backend,
         recipe,
         output: flags.output,
+        maxShardBytes: flags.maxShardSize,
         force: flags.force,
         restart: flags.restart,
         nonFinite: flags.nonFinite,

@@ -3,10 +3,11 @@
  * block and an interrupted run goes on where it stopped; the file appears under its name only whole.
  * @module
  */
-import { writeSafetensors } from '@lmq/checkpoints';
+import { type ByteSink, writeImatrix, writeLegacyImatrix, writeSafetensors } from '@lmq/checkpoints';
 import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
-import { type Backend, checkInteger, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { type Backend, checkInteger, checkOneOf, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { calibrateBlocks } from '../calibrate-blocks.js';
+import { type InputSquares, imatrixOf } from '../importance.js';
 import {
   describeArchitecture,
   openStatistics,
@@ -23,12 +24,22 @@ import { guardWeights, type NonFiniteOpts } from './guard-weights.js';
 import type { OpenModel } from './open-model.js';
 import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 
+export const CALIBRATION_FORMATS = ['statistics', 'imatrix', 'imatrix-dat'] as const;
+export type CalibrationFormat = (typeof CALIBRATION_FORMATS)[number];
+
 export interface CalibrateModelOpts extends LongCallOpts, NonFiniteOpts {
   backend: Backend;
   /** File to write. */
   output: string;
   /** Token windows to calibrate on. */
   calibration: ArrayLike<number>[];
+  /**
+   * `statistics` (default): whole sums, for GPTQ. `imatrix`, `imatrix-dat`: their diagonals, for the method ggml and for llama.cpp, as GGUF
+   * or in the older container.
+   */
+  format?: CalibrationFormat;
+  /** Name of the text in an importance matrix. */
+  dataset?: string;
   /** As `Stage.minTokens`: experts that fewer tokens reach take all tokens. */
   minTokens?: number;
   /** Replace an existing output. Default false. */
@@ -65,7 +76,8 @@ type InputFacts = Omit<SavedInput, 'bytes'>;
  */
 export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts): Promise<CalibrateModelReport> {
   const start = Date.now();
-  const { backend, calibration, minTokens, signal, restart, force = false } = opts;
+  const { backend, calibration, minTokens, signal, restart, force = false, format = 'statistics' } = opts;
+  checkOneOf(format, 'format', CALIBRATION_FORMATS, 'calibrate');
   if (minTokens !== undefined) checkInteger(minTokens, 'minTokens', 0, Number.MAX_SAFE_INTEGER, 'calibrate');
   const { architecture } = model;
   const output = await checkOutput(opts.output, 'file', force, 'calibrate');
@@ -96,10 +108,17 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
       );
     }
     const all = work.finished.flatMap(({ file, facts }) => facts.map((f) => ({ ...f, bytes: () => file.readBytes(f.input) })));
-    const { tensors, metadata } = toStatistics(origin, all);
+    const write = async (sink: ByteSink): Promise<number> => {
+      if (format === 'statistics') {
+        const { tensors, metadata } = toStatistics(origin, all);
+        return writeSafetensors(sink, tensors, metadata);
+      }
+      const imatrix = await imatrixOf(architecture, all.map(diagonal), opts.dataset ?? 'calibration', opts);
+      return format === 'imatrix' ? writeImatrix(sink, imatrix) : writeLegacyImatrix(sink, imatrix);
+    };
     let bytes = 0;
     const place = { force, signal, beforeRename: work.placing };
-    await writeFileAtomic(output, async (sink) => (bytes = await writeSafetensors(sink, tensors, metadata)), place);
+    await writeFileAtomic(output, async (sink) => (bytes = await write(sink)), place);
     return {
       output: opts.output,
       variant: backend.variant,
@@ -112,6 +131,15 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
       unreached: all.flatMap((i) => (i.tokens ? [] : i.input)),
     };
   });
+}
+
+/** The diagonal of a sum that was saved. */
+function diagonal({ input, width, tokens, sequences, bytes }: SavedInput): InputSquares {
+  const squares = async () => {
+    const view = new DataView((await bytes()).slice().buffer);
+    return Float32Array.from({ length: width }, (_, i) => view.getFloat32(4 * i * (width + 1), true));
+  };
+  return { input, tokens, sequences, squares };
 }
 
 /**

@@ -3,15 +3,21 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import type { Backend } from '@lmq/tensor';
+import { BLOCK_TYPES } from '@lmq/formats';
+import type { Backend, BlockType } from '@lmq/tensor';
+import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
 import { calibrates, isAsymmetric, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
-import { ggufBytesOf, planGguf } from './export-gguf.js';
+import { measureBlockRates } from './block-rates.js';
+import { configOf } from './companions.js';
+import { dtypeOf } from './export-folder.js';
+import { onnxBytesOf } from './export-onnx.js';
 import type { OpenModel } from './open-model.js';
-import type { QuantizeModelOpts } from './quantize-model.js';
+import { ggufBytesOf, type Placed, planGguf } from './plan-gguf.js';
+import { checkImportance, type QuantizeModelOpts } from './quantize-model.js';
 
 export interface Estimate {
   /** Of all tensors in the output; exact. */
@@ -28,7 +34,7 @@ export interface Estimate {
 }
 
 /** What the process grows by that no array accounts for: compiled code, the garbage collector's young generation, buffers waiting to be freed. */
-const RUNTIME_BYTES = { rtn: 42e6, statistics: 70e6, gptq: 78e6, gptaq: 92e6 };
+const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, gptaq: 92e6 };
 
 /** A worker thread: its own JavaScript engine. */
 const THREAD_BYTES = 10e6;
@@ -45,7 +51,7 @@ function cpuMs(): number {
   return (user + system) / 1000;
 }
 
-export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration' | 'statistics'> {
+export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration' | 'statistics' | 'importance'> {
   /** Threads of the run. Default: those of the backend. */
   threads?: number;
 }
@@ -59,11 +65,12 @@ export async function estimateModel(
   model: OpenModel,
   recipe: Recipe,
   backend: Backend,
-  { calibration = [], statistics, threads = backend.threads }: EstimateModelOpts = {},
+  { calibration = [], statistics, importance, threads = backend.threads }: EstimateModelOpts = {},
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
   const planned = planSites(checkpoint, a, recipe);
   if (statistics) checkStatistics(statistics, planned);
+  checkImportance(importance, recipe);
   const solves = planned.some((p) => calibrates(p.stage));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
   const lengths = calibration.map((w) => w.length);
@@ -71,34 +78,58 @@ export async function estimateModel(
   const tensorBytes = new Map([...checkpoint.tensors.values()].map((t) => [t.name, t.bytes]));
   const quantized = new Map(planned.map((p) => [p.site.tensor, affineBytes(p.out, p.in, p.stage)]));
   let outputBytes = 0;
+  let weights = planned.reduce((n, p) => n + p.out * p.in, 0);
+  let codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
+  const workBytes = codeBytes;
+  const blocks: Placed[] = []; // made by the method ggml
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
-  else {
+  else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
+  else if (isFolderName(recipe.export)) {
+    const format = folderFormat(recipe.export);
+    const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
+    const stored = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype)]));
+    for (const [name, bytes] of tensorBytes) outputBytes += stored.get(name) ?? bytes;
+  } else {
     const described = [...checkpoint.tensors].map(
       ([name, info]) => [name, quantized.has(name) ? { ...info, format: 'affine' } : info] as const,
     );
     const view = { ...checkpoint, tensors: new Map(described) };
-    const { tensors } = await planGguf(view, { folder: model.folder!, target: recipe.export, name: basename(resolve(model.folder!)) });
+    const folder = model.folder!;
+    const { tensors } = await planGguf(view, { architecture: a, folder, recipe, name: basename(resolve(folder)), importance });
     for (const t of tensors) outputBytes += ggufBytesOf(t);
+    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => Object.hasOwn(BLOCK_TYPES, t.type)));
   }
-  const weights = planned.reduce((n, p) => n + p.out * p.in, 0);
-  const codeBytes = [...quantized.values()].reduce((n, b) => n + b, 0);
+  // exports that decode to float32
+  const elements = [...checkpoint.tensors.values()].map((t) => t.shape.reduce((n, d) => n * d, 1));
+  const widest = recipe.export === 'onnx' || recipe.export === 'gguf:f32' ? 4 * Math.max(...elements) : 0;
   const before = process.memoryUsage().rss;
+  let encoding = 0;
+  const measuring = cpuMs();
+  const blockRates = await measureBlockRates(new Set(blocks.map((t) => t.type as BlockType)), importance !== undefined, cpuMs);
+  for (const t of blocks) {
+    const n = t.shape.reduce((x, y) => x * y, 1);
+    weights += n;
+    codeBytes += ggufBytesOf(t);
+    encoding += n / blockRates.get(t.type as BlockType)!;
+  }
+  const trials = (cpuMs() - measuring) / 1000;
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
   const measured = await measureRates(backend, costliest?.stage, cpuMs);
-  const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds }; // a run spends the same
+  const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds - trials }; // a run spends the same
   const sourceBytes = [...tensorBytes.values()].reduce((n, b) => n + b, 0);
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
-  const steps = [start, look, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
+  const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
+  const steps = [start, look, ...encode, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
   return {
     outputBytes,
     bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
-    workBytes: codeBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0),
+    workBytes: workBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0),
     seconds: steps.reduce((n, s) => n + s.seconds, 0),
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
-        RUNTIME_BYTES[asymmetric ? 'gptaq' : windows ? 'gptq' : solves ? 'statistics' : 'rtn'] +
-        SLACK * estimateMemory(a, planned, windows, tensorBytes),
+        RUNTIME_BYTES[asymmetric ? 'gptaq' : windows ? 'gptq' : solves ? 'statistics' : blocks.length ? 'ggml' : 'rtn'] +
+        SLACK * estimateMemory(a, planned, windows, tensorBytes, widest),
     ),
     steps,
   };

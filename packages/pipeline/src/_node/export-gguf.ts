@@ -1,137 +1,182 @@
 /**
- * Export to GGUF for llama.cpp: names and metadata of the llama family, q and k rows in GGUF's rotary order, block types verbatim where
- * the layout holds the same bits.
+ * Export to GGUF for llama.cpp. Results of other methods go in verbatim where the block type holds the same bits; for the method ggml the
+ * blocks are made here, while the file is written: one tensor in memory at a time, decoded a strip of rows at a time.
  * @module
  */
-import { join } from 'node:path';
-import { type Checkpoint, type GgufEntry, ggufLlama, ggufNeedsF32, permutedRows, writeGguf } from '@lmq/checkpoints';
-import { type PlaceOpts, writeFileAtomic } from '@lmq/checkpoints/node';
-import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows } from '@lmq/formats';
-import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts, printable } from '@lmq/tensor';
-import type { ExportName } from '../api.js';
-import { isDense } from '../plan.js';
-import { optional, readConfig, readTokenizerJson } from './text-files.js';
+import { basename } from 'node:path';
+import { type Checkpoint, type GgufMatrixType, permutedRows } from '@lmq/checkpoints';
+import { type PlaceOpts, writeGgufFile } from '@lmq/checkpoints/node';
+import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows, sliceRows } from '@lmq/formats';
+import { type BlockEncoder, createBlockEncoder } from '@lmq/kernels-wasm/encode-blocks';
+import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import type { LayerReport } from '../api.js';
+import { ggufBytesOf, type Placed, type PlanGgufOpts, planGguf } from './plan-gguf.js';
 
-export interface ExportGgufOpts extends LongCallOpts, PlaceOpts {
-  folder: string;
+export interface ExportGgufOpts extends PlanGgufOpts, LongCallOpts, PlaceOpts {
   output: string;
-  target: Exclude<ExportName, 'lmq'>;
-  /** Model name for `general.name`. */
-  name: string;
+  /** Tensor bytes in one file; more are written in parts. Default: everything in one. */
+  maxShardBytes?: number;
 }
 
-type FileType = 'F32' | 'F16' | 'Q8_0' | 'Q4_0';
-
-/** One tensor of the file and the tensors of the checkpoint that go into it: one, or the experts of a stack in order. */
-interface Placed {
-  name: string;
-  shape: number[];
-  type: FileType;
-  sources: string[];
-  permuteHeads?: number;
+export interface ExportedGguf {
+  bytes: number;
+  /** What was written: the file, or its parts. */
+  files: string[];
+  notes: string[];
+  /** Of the tensors whose blocks were made here. */
+  layers: LayerReport[];
 }
 
-/** What the file will hold, in order, its metadata, and what has no place in it. */
-export async function planGguf(
-  checkpoint: Checkpoint,
-  { folder, target, name }: Pick<ExportGgufOpts, 'folder' | 'target' | 'name'>,
-): Promise<{ metadata: GgufEntry[]; tensors: Placed[]; notes: string[] }> {
-  const fileType = target.slice('gguf:'.length).toUpperCase() as FileType;
-  const tokenizer = await optional(readTokenizerJson, folder, 'tokenizer.json');
-  if (!tokenizer) {
-    throw new LmqError('file/missing', 'GGUF needs the tokenizer', {
-      op: 'export',
-      file: join(folder, 'tokenizer.json'),
-      hint: 'Add it to the model folder, or export to lmq.',
-    });
-  }
-  const { metadata, place } = ggufLlama({
-    config: await readConfig(folder, 'config.json'),
-    tokenizer,
-    tokenizerConfig: await optional(readTokenizerJson, folder, 'tokenizer_config.json'),
-    generationConfig: await optional(readConfig, folder, 'generation_config.json'),
-    fileType,
-    name,
-  });
-  const notes: string[] = [];
-  const tensors: Placed[] = [];
-  const stacks = new Map<string, Placed>();
-  for (const [source, info] of checkpoint.tensors) {
-    const to = place(source);
-    if (!to) {
-      notes.push(`${printable(source)} is not written: GGUF has no place for it (tied or unused)`);
-    } else if ('stack' in to) {
-      const placed = stacks.get(to.stack) ?? { name: to.stack, shape: info.shape, type: typeOf(info.format, fileType), sources: [] };
-      placed.sources[to.expert] = source;
-      stacks.set(to.stack, placed);
-    } else {
-      const type = ggufNeedsF32(to.name, info.shape) ? 'F32' : typeOf(info.format, fileType);
-      tensors.push({
-        name: to.name,
-        shape: info.shape,
-        type,
-        sources: [source],
-        ...(to.permuteHeads && { permuteHeads: to.permuteHeads }),
-      });
-    }
-  }
-  for (const s of stacks.values()) tensors.push({ ...s, shape: [s.sources.length, ...s.shape] });
-  return { metadata, tensors, notes };
-}
-
-/** Bytes of a tensor's data. */
-export function ggufBytesOf({ shape, type }: Pick<Placed, 'shape' | 'type'>): number {
-  const n = shape.reduce((a, b) => a * b, 1);
-  if (type === 'F32') return 4 * n;
-  if (type === 'F16') return 2 * n;
-  const { blockSize, blockBytes } = BLOCK_TYPES[type];
-  return (n / blockSize) * blockBytes;
-}
+/** Weights that are decoded at once. */
+const STRIP = 2 ** 20;
 
 /** Writes the file; it appears under its name only when it is whole. */
-export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): Promise<{ bytes: number; notes: string[] }> {
+export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): Promise<ExportedGguf> {
   const { metadata, tensors, notes } = await planGguf(checkpoint, opts);
+  const layers: LayerReport[] = [];
+  const unweighted: string[] = [];
+  const encoder = await createBlockEncoder();
   const done = createPhase('write', checkpoint.tensors.size, 'tensors', opts);
   let written = 0;
-  const encoded = tensors.map(({ name, shape, type, sources, permuteHeads }) => ({
-    name,
-    shape,
-    dtype: type,
+  const encoded = tensors.map((placed) => ({
+    name: placed.name,
+    shape: placed.shape,
+    dtype: placed.type,
     bytes: async () => {
+      if (placed.data) return bytesOf(placed.data);
+      const importance = isBlock(placed.type) ? opts.importance?.of(placed.name, placed.shape) : undefined;
+      if (opts.importance && !importance && BLOCK_TYPES[placed.type as BlockType]?.encodeWeighted) unweighted.push(placed.name);
       let stack: Uint8Array | undefined;
       let at = 0;
-      for (const source of sources) {
-        const t = await checkpoint.read(source);
-        const part = encode(permuteHeads ? selectRows(t, permutedRows(t.shape[0], permuteHeads)) : t, type, source);
+      for (const [i, source] of placed.sources.entries()) {
+        const t = await readRows(checkpoint, source, placed);
+        const columns = t.shape[1];
+        const weights = importance?.subarray(i * columns, (i + 1) * columns);
+        let part: Uint8Array;
+        if (isBlock(placed.type) && t.kind === 'dense') {
+          const made = await encodeTensor(encoder, placed.type, t, source, weights, opts.signal);
+          layers.push(made.report);
+          part = made.bytes;
+        } else part = store(t, placed.type, source);
         done(++written, source);
-        if (sources.length === 1) return part;
-        stack ??= new Uint8Array(ggufBytesOf({ shape, type }));
+        if (placed.sources.length === 1) return part;
+        stack ??= new Uint8Array(ggufBytesOf(placed));
         stack.set(part, at);
         at += part.length;
       }
       return stack!;
     },
   }));
-  await writeFileAtomic(opts.output, (sink) => writeGguf(sink, { metadata, tensors: encoded }), opts);
-  return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), notes };
+  const files = await writeGgufFile(opts.output, { metadata, tensors: encoded }, opts);
+  if (files.length > 1) notes.push(`written in ${files.length} parts; open the model by the first: ${basename(files[0]!)}`);
+  if (unweighted.length) {
+    const [first, ...others] = unweighted;
+    notes.push(`without importances: ${first}${others.length ? ` and ${others.length} more` : ''}, of which the file has none`);
+  }
+  return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), files, notes, layers };
 }
 
-/** Quantized linears take the file's block type, other matrices the file's float type (F16 beside block types). */
-function typeOf(format: string, fileType: FileType): FileType {
-  if (fileType === 'F32') return 'F32';
-  return isDense({ format }) ? 'F16' : fileType;
+const isBlock = (type: GgufMatrixType): type is BlockType => Object.hasOwn(BLOCK_TYPES, type);
+
+/** A tensor as the file wants it: rows in its order, its values shifted and scaled. */
+async function readRows(
+  checkpoint: Checkpoint,
+  source: string,
+  { shape, permuteHeads, add = 0, scale = 1 }: Placed,
+): Promise<CompressedTensor> {
+  const t = await checkpoint.read(source);
+  if (add !== 0 || scale !== 1) {
+    const { data } = decode(t);
+    return { kind: 'dense', shape: [...t.shape], format: 'fp32', data: data.map((x) => Math.fround(x + add) * scale) };
+  }
+  if (!permuteHeads) return t;
+  if (shape.length > 1) return selectRows(t, permutedRows(t.shape[0], permuteHeads));
+  const { data } = decode(t); // a bias: its elements are the rows
+  return {
+    kind: 'dense',
+    shape: [1, data.length],
+    format: 'fp32',
+    data: Float32Array.from(permutedRows(data.length, permuteHeads), (i) => data[i]!),
+  };
 }
 
-function encode(t: CompressedTensor, type: FileType, name: string): Uint8Array {
+/** Floats to blocks by llama.cpp's quantizer of the type. */
+async function encodeTensor(
+  encoder: BlockEncoder,
+  type: BlockType,
+  t: CompressedTensor,
+  source: string,
+  importance: Float32Array | undefined,
+  signal: AbortSignal | undefined,
+): Promise<{ bytes: Uint8Array; report: LayerReport }> {
+  const start = Date.now();
+  const [rows, columns] = t.shape;
+  const { blockSize, blockBytes } = BLOCK_TYPES[type];
+  const rowBytes = (columns / blockSize) * blockBytes;
+  const bytes = new Uint8Array(rows * rowBytes);
+  const step = Math.max(1, Math.floor(STRIP / columns));
+  let errors = 0;
+  let squares = 0;
+  for (let from = 0; from < rows; from += step) {
+    signal?.throwIfAborted();
+    const to = Math.min(from + step, rows);
+    const strip = decode(sliceRows(t, from, to));
+    const blocks = encodeStrip(encoder, type, strip, source, importance);
+    bytes.set(blocks.data, from * rowBytes);
+    const back = decode(blocks).data;
+    for (let i = 0; i < back.length; i++) {
+      const x = strip.data[i]!;
+      errors += (x - back[i]!) ** 2;
+      squares += x * x;
+    }
+    await new Promise((resolve) => setImmediate(resolve)); // lets an abort in
+  }
+  const report: LayerReport = {
+    name: source.replace(/\.weight$/, ''),
+    method: 'ggml',
+    type,
+    bitsPerWeight: (8 * blockBytes) / blockSize,
+    weights: rows * columns,
+    error: squares ? errors / squares : 0,
+    seconds: (Date.now() - start) / 1000,
+  };
+  return { bytes, report };
+}
+
+function encodeStrip(
+  encoder: BlockEncoder,
+  type: BlockType,
+  strip: ReturnType<typeof decode>,
+  source: string,
+  importance: Float32Array | undefined,
+): Extract<CompressedTensor, { kind: 'blocks' }> {
+  try {
+    return encoder.encodeBlocks(type, strip, importance ? { importance } : {});
+  } catch (cause) {
+    if (!(cause instanceof LmqError)) throw cause;
+    const hint = 'Leave this tensor as it is with --skip, or give it another type with --override.';
+    throw new LmqError(cause.code, `the tensor cannot be stored as ${type}`, {
+      op: 'export',
+      tensor: source,
+      found: cause.message,
+      hint,
+      cause,
+    });
+  }
+}
+
+/** A tensor whose bits the type holds as they are. */
+function store(t: CompressedTensor, type: GgufMatrixType, name: string): Uint8Array {
   if (type === 'F32') return bytesOf(decode(t).data);
   if (type === 'F16') return bytesOf(t.kind === 'dense' && t.format === 'fp16' ? t.data : toHalf(decode(t).data, name));
+  if (type === 'BF16') return bytesOf(t.kind === 'dense' && t.format === 'bf16' ? t.data : encodeFloats('bf16', decode(t).data));
   if (t.kind === 'blocks' && t.type === type) return t.data;
-  const blocks = t.kind === 'affine' ? affineToBlocks(t, type as BlockType) : null;
+  const blocks = t.kind === 'affine' ? affineToBlocks(t, type) : null;
   if (!blocks) {
     throw new LmqError('export/unsupported', `the layout does not hold the bits of ${type}`, {
       op: 'export',
       tensor: name,
-      expected: `${BLOCK_TYPES[type as BlockType].blockSize} symmetric codes per fp16 scale`,
+      expected: `${BLOCK_TYPES[type].blockSize} symmetric codes per fp16 scale`,
       found: t.kind,
     });
   }
@@ -147,7 +192,7 @@ function toHalf(data: Float32Array, name: string): Uint16Array {
         tensor: name,
         expected: 'magnitudes below 65520',
         found: data[i],
-        hint: 'Export to gguf:f32.',
+        hint: 'Export to gguf:bf16 or gguf:f32.',
       });
     }
   }

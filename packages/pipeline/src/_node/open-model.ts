@@ -7,7 +7,16 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Checkpoint, openQuantized } from '@lmq/checkpoints';
 import { openCheckpoint } from '@lmq/checkpoints/node';
-import { type Architecture, createTokenizer, parseGgufConfig, parseHfConfig, type Tokenizer, tokenizerFromGguf } from '@lmq/model';
+import { decode } from '@lmq/formats';
+import {
+  type Architecture,
+  createTokenizer,
+  parseGgufConfig,
+  parseHfConfig,
+  ROPE_FACTORS,
+  type Tokenizer,
+  tokenizerFromGguf,
+} from '@lmq/model';
 import { calibration, NANO_MODELS, validation } from '@lmq/nano';
 import { LmqError } from '@lmq/tensor';
 import { optional, readConfig, readTemplate, readTokenizerJson } from './text-files.js';
@@ -38,7 +47,9 @@ export async function openModel(name: string): Promise<OpenModel> {
   const stored = await openCheckpoint(path);
   try {
     if (stored.format === 'gguf') {
-      const architecture = parseGgufConfig(stored.metadata, (t) => stored.tensors.has(t));
+      const has = (t: string) => stored.tensors.has(t);
+      const factors = has(ROPE_FACTORS) ? decode(await stored.read(ROPE_FACTORS)).data : undefined;
+      const architecture = parseGgufConfig(stored.metadata, has, factors);
       return {
         name,
         checkpoint: stored,
@@ -88,7 +99,8 @@ function unquantized(config: unknown): unknown {
   return rest;
 }
 
-async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
+/** @throws LmqError `file/*`, `tokenizer/unsupported` */
+export async function openTokenizer(folder: string): Promise<Tokenizer | undefined> {
   const tokenizer = await optional(readTokenizerJson, folder, 'tokenizer.json');
   if (tokenizer === undefined) return undefined;
   return createTokenizer(

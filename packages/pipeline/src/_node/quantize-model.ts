@@ -5,32 +5,45 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import { lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
+import { type Checkpoint, lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
+import type { PlaceOpts } from '@lmq/checkpoints/node';
+import type { Architecture } from '@lmq/model';
 import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { isFolderName } from '../_folders/table.js';
 import type { LayerReport, Recipe } from '../api.js';
+import { outputKind } from '../export-rules.js';
+import type { Importance } from '../importance.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
 import { checkStatistics, type Statistics } from '../statistics.js';
 import { fileStores } from './activation-files.js';
+import { linearsOf } from './as-hf-model.js';
 import { checkOutput } from './check-output.js';
-import { exportGguf } from './export-gguf.js';
+import { exportFolder } from './export-folder.js';
+import { type ExportedGguf, exportGguf } from './export-gguf.js';
 import { exportLmq } from './export-lmq.js';
+import { exportOnnx } from './export-onnx.js';
 import { type Fingerprint, fileState, fingerprintOf, policyPrint, windowsDigest } from './fingerprint.js';
 import { guardWeights, type NonFiniteOpts } from './guard-weights.js';
 import type { OpenModel } from './open-model.js';
+import { planGguf } from './plan-gguf.js';
 import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 
 /** With `nonFinite: 'warn'` the linears to quantize must still be finite. */
 export interface QuantizeModelOpts extends LongCallOpts, NonFiniteOpts {
   backend: Backend;
   recipe: Recipe;
-  /** File (GGUF) or folder (lmq) to write. */
+  /** File (GGUF) or folder (all else) to write. */
   output: string;
   /** Token windows to calibrate on. */
   calibration?: ArrayLike<number>[];
   /** Saved statistics of this model, to use instead; see `openStatisticsFile`. */
   statistics?: Statistics;
+  /** For the method ggml: what an error in each column costs. Default: as if all columns mattered alike. */
+  importance?: Importance;
+  /** GGUF: tensor bytes in one file; more are written in parts, as llama.cpp's gguf-split does. Default: everything in one. */
+  maxShardBytes?: number;
   /** Replace an existing output. Default false. */
   force?: boolean;
   /** Throw away what an interrupted run has left, instead of going on from it. Default false. */
@@ -38,6 +51,7 @@ export interface QuantizeModelOpts extends LongCallOpts, NonFiniteOpts {
 }
 
 export interface QuantizeModelReport {
+  /** What to open: the file, the folder, or the first part of several. */
   output: string;
   /** Method of the stage, `none` for a copy. */
   method: string;
@@ -77,9 +91,19 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       hint: 'Start from the original Hugging Face folder.',
     });
   }
-  const output = await checkOutput(opts.output, recipe.export === 'lmq' ? 'folder' : 'file', opts.force ?? false, 'quantize');
+  const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   if (statistics) checkStatistics(statistics, planned);
+  checkImportance(opts.importance, recipe);
+  if (opts.maxShardBytes !== undefined && outputKind(recipe.export) === 'folder') {
+    throw new LmqError('argument/option', 'the size of parts is for GGUF files', {
+      op: 'quantize',
+      found: recipe.export,
+      hint: 'Leave it out.',
+    });
+  }
+  const source = { folder, architecture, name: basename(resolve(folder)) };
+  if (outputKind(recipe.export) === 'file') await planGguf(model.checkpoint, { ...opts, ...source }); // refuses what llama.cpp would not run
   const checkpoint = await guardWeights(model.checkpoint, opts);
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
@@ -97,19 +121,17 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     for await (const block of quantizeBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume }))
       await commit(work, block);
 
-    const layers = work.finished.flatMap((b) => b.facts.layers);
+    const quantized = work.finished.flatMap((b) => b.facts.layers);
     const result = stack(
       checkpoint,
       work.finished.map((b) => openLmq(b.facts.manifest, b.file)),
     );
-    const shared = { ...opts, folder, output, beforeRename: work.placing };
-    const { bytes, notes } =
-      recipe.export === 'lmq'
-        ? await exportLmq(result, { ...shared, layers })
-        : await exportGguf(result, { ...shared, target: recipe.export, name: basename(resolve(folder)) });
+    const written = await exportModel(result, { ...opts, ...source, output, layers: quantized, beforeRename: work.placing });
+    const { bytes, notes } = written;
+    const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
     return {
-      output: opts.output,
+      output: written.files.length > 1 ? written.files[0]! : opts.output,
       method: recipe.stages[0]?.method ?? 'none',
       variant: backend.variant,
       bitsPerWeight: weights ? layers.reduce((sum, l) => sum + l.bitsPerWeight * l.weights, 0) / weights : 0,
@@ -119,6 +141,32 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       layers,
       notes,
     };
+  });
+}
+
+/** Writes the result in the format of the recipe. */
+async function exportModel(
+  result: Checkpoint,
+  opts: QuantizeModelOpts & PlaceOpts & { architecture: Architecture; folder: string; name: string; layers: LayerReport[] },
+): Promise<ExportedGguf> {
+  const { architecture, recipe, folder, output } = opts;
+  const target = recipe.export;
+  const companions = { folder, files: {} };
+  const whole = { layers: [], files: [output] };
+  if (target === 'lmq') return { ...whole, ...(await exportLmq(result, { ...opts, companions, info: { recipe } })) };
+  if (target === 'onnx') return { ...whole, ...(await exportOnnx(result, { ...opts, companions })) };
+  if (isFolderName(target))
+    return { ...whole, ...(await exportFolder(result, { ...opts, companions, target, linears: linearsOf(architecture) })) };
+  return exportGguf(result, opts);
+}
+
+/** @throws LmqError `argument/option` for importances that nothing would weigh */
+export function checkImportance(importance: Importance | undefined, recipe: Recipe): void {
+  if (!importance || recipe.stages[0]?.method === 'ggml') return;
+  throw new LmqError('argument/option', 'importances are for the method ggml', {
+    op: 'quantize',
+    found: recipe.stages[0]?.method ?? 'no method',
+    hint: 'Leave them out, or the method.',
   });
 }
 

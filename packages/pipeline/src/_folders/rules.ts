@@ -1,0 +1,84 @@
+/**
+ * What recipes are refused for before any work, by formats of uniform integers.
+ * @module
+ */
+import { LmqError } from '@lmq/tensor';
+import type { Stage } from '../api.js';
+import type { PlannedSite } from '../plan.js';
+import { unequalPartners } from './affine.js';
+
+export interface AffineRules {
+  target: string;
+  bits: readonly number[];
+  /** Outputs must be a multiple of this. */
+  out: number;
+  /** Inputs must be a multiple of this. */
+  inputs: number;
+  /** Whether columns may be grouped in act-order. */
+  actOrder: boolean;
+  /** Whether linears may differ in bits and groups. */
+  mixed: boolean;
+  head: boolean;
+  /** Whether every zero point can be stored. */
+  asymmetric: boolean;
+}
+
+/** @throws LmqError `export/unsupported` naming the first linear that does not fit */
+export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[]): void {
+  const refuse = (what: string, facts: { tensor?: string; expected: unknown; found: unknown; hint: string }): never => {
+    throw new LmqError('export/unsupported', what, { op: 'export', ...facts });
+  };
+  const { target } = rules;
+  const first = planned[0];
+  if (!first) {
+    refuse(`${target} holds quantized weights, and nothing is quantized`, {
+      expected: 'a method that makes codes',
+      found: 'no stage',
+      hint: 'Give a method, or export to safetensors.',
+    });
+    return;
+  }
+  for (const { site, stage, out, in: width } of planned) {
+    const wrong: string[] = [];
+    if (!rules.bits.includes(stage.bits)) wrong.push(`bits ${stage.bits}`);
+    if (stage.trits) wrong.push('trits');
+    if (stage.scaleFormat === 'fp32') wrong.push('fp32 scales');
+    if (out % rules.out !== 0) wrong.push(`${out} outputs`);
+    if (width % rules.inputs !== 0) wrong.push(`${width} inputs`);
+    if (!rules.actOrder && stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0 && stage.groupSize < width)
+      wrong.push('groups in act-order (use staticGroups true)');
+    if (!rules.asymmetric && (!stage.symmetric || hasZeroPoints(stage.fallback))) wrong.push('asymmetric zero points, which may be 0');
+    if (!rules.head && site.role === 'head') wrong.push('a quantized head');
+    if (!rules.mixed && groupOf(stage.groupSize, width) !== groupOf(first.stage.groupSize, first.in))
+      wrong.push(`groupSize ${stage.groupSize} beside ${first.stage.groupSize}`);
+    if (wrong.length)
+      refuse(`${target} cannot hold this linear`, {
+        tensor: site.name,
+        expected: `bits ${rules.bits.join(', ')}, fp16 or bf16 scales, outputs a multiple of ${rules.out}, inputs of ${rules.inputs}${rules.mixed ? '' : ', one group size'}`,
+        found: wrong.join(', '),
+        hint: `The nearest export that holds it is lmq. Or quantize with what ${target} needs, or leave this linear out with --skip.`,
+      });
+  }
+  const schemes = planned.map(({ site, stage, in: width }) => ({
+    module: site.name,
+    bits: stage.bits,
+    groupSize: groupOf(stage.groupSize, width),
+  }));
+  const unequal = unequalPartners(schemes);
+  if (unequal)
+    refuse('linears that runtimes fuse do not have one scheme', {
+      tensor: unequal.first,
+      expected: `the bits and groups of ${unequal.second}`,
+      found: unequal.quantized ? 'others' : `${unequal.second} is not quantized`,
+      hint: 'vLLM and SGLang run q, k and v as one matrix, and gate and up. Give them the same options, or export to lmq.',
+    });
+}
+
+const groupOf = (groupSize: number, width: number) => (groupSize < 0 || groupSize >= width ? -1 : groupSize);
+
+/** Whether a fallback has zero points also where the stage is symmetric. */
+export function hasZeroPoints(fallback: Stage['fallback']): boolean {
+  if (fallback === undefined) return false;
+  const { strategy, smooth } = typeof fallback === 'string' ? { strategy: fallback } : fallback;
+  return strategy !== 'rtn' && (typeof smooth === 'string' ? smooth : smooth?.method) !== 'mse';
+}

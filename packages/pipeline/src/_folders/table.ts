@@ -1,0 +1,28 @@
+/**
+ * The formats of Hugging Face folders that lmq writes, by the names of their exports. Another one is another entry.
+ * @module
+ */
+import { awqFolder } from './awq.js';
+import type { FolderFormat } from './format.js';
+import { gptqFolder } from './gptq.js';
+import { safetensorsFolder } from './safetensors.js';
+
+const FOLDER_FORMATS = {
+  gptq: gptqFolder('gptq'),
+  'gptq:v1': gptqFolder('gptq:v1', 'v1'),
+  'gptq:v2': gptqFolder('gptq:v2', 'v2'),
+  awq: awqFolder,
+  safetensors: safetensorsFolder,
+} satisfies Record<string, FolderFormat>;
+
+export type FolderName = keyof typeof FOLDER_FORMATS;
+
+export const FOLDER_NAMES = Object.keys(FOLDER_FORMATS) as FolderName[];
+
+export function isFolderName(target: string): target is FolderName {
+  return Object.hasOwn(FOLDER_FORMATS, target);
+}
+
+export function folderFormat(target: FolderName): FolderFormat {
+  return FOLDER_FORMATS[target];
+}

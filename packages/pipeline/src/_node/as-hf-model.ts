@@ -1,0 +1,87 @@
+/**
+ * Any opened model as a Hugging Face model to convert: its tensors under Hugging Face's names, and the small files of its folder. For a GGUF
+ * file these are made of its key-values, or taken from the folder of the original.
+ * @module
+ */
+import type { Checkpoint, GgufFile } from '@lmq/checkpoints';
+import { type Architecture, parseHfConfig, toHfConfig, tokenizerFilesFromGguf } from '@lmq/model';
+import { type FloatFormat, LmqError, printable } from '@lmq/tensor';
+import { hfView } from '../_hf-view.js';
+import type { Companions } from './companions.js';
+import type { OpenModel } from './open-model.js';
+import { readConfig } from './text-files.js';
+
+export interface HfModel {
+  checkpoint: Checkpoint;
+  /** With Hugging Face's tensor names, and rows in its order. */
+  architecture: Architecture;
+  companions: Companions;
+  /** Module names of all linears: those in blocks, and a head of its own. */
+  linears: string[];
+  notes: string[];
+}
+
+/**
+ * @param original folder of the Hugging Face model that a GGUF file was made of
+ * @throws LmqError `argument/option` for `original` with another model, `model/config` when it is not that of the file, `export/unsupported`
+ * and `tokenizer/unsupported` when the files cannot be made
+ */
+export async function asHfModel({ checkpoint, architecture, folder, name }: OpenModel, original?: string): Promise<HfModel> {
+  if (folder !== undefined) {
+    if (original !== undefined)
+      throw new LmqError('argument/option', 'the model has its configuration beside it', {
+        op: 'convert',
+        found: `--original ${original}`,
+        hint: 'Leave it out: it is for GGUF files.',
+      });
+    return { checkpoint, architecture, companions: { folder, files: {} }, linears: linearsOf(architecture), notes: [] };
+  }
+  const { checkpoint: view, left } = hfView(checkpoint as GgufFile, architecture);
+  const notes = left.map((tensor) => `${printable(tensor)} is left out: the architecture has no use for it`);
+  if (original !== undefined) {
+    const stated = parseHfConfig(await readConfig(original, 'config.json'), () => true);
+    checkOriginal(stated, architecture, original);
+    return { checkpoint: view, architecture: stated, companions: { folder: original, files: {} }, linears: linearsOf(stated), notes };
+  }
+  const files = tokenizerFilesFromGguf(checkpoint.metadata);
+  const special = (key: string) => checkpoint.metadata.get(`tokenizer.ggml.${key}_token_id`);
+  const bos = special('bos');
+  const ends = [special('eos'), special('eot')].filter((id) => typeof id === 'number');
+  const dtype = commonFloat(checkpoint);
+  files['config.json'] = toHfConfig(architecture, { dtype, ...(typeof bos === 'number' && { bos }), eos: [...new Set(ends)] });
+  notes.push(
+    `${printable(name)} has no Hugging Face files: configuration and tokenizer are made of its key-values; --original takes them from the model's own folder`,
+  );
+  const stated = parseHfConfig(files['config.json'], (tensor) => view.tensors.has(tensor));
+  return { checkpoint: view, architecture: stated, companions: { files }, linears: linearsOf(stated), notes };
+}
+
+/** Module names of a model's linears, fused ones by the name of their tensor: those in blocks, and a head of its own. */
+export function linearsOf({ sites, tied, tensors }: Architecture): string[] {
+  const names = [...sites.map((s) => s.tensor), ...(tied ? [] : [tensors.head])];
+  return [...new Set(names)].map((name) => name.replace(/\.weight$/, ''));
+}
+
+/** The float format of most values in matrices of floats; half precision where all are quantized. */
+function commonFloat({ tensors }: Checkpoint): FloatFormat {
+  const bytes = { fp32: 0, fp16: 0, bf16: 0 };
+  for (const { format, shape, bytes: n } of tensors.values())
+    if (shape.length > 1 && Object.hasOwn(bytes, format)) bytes[format as FloatFormat] += n;
+  return (['fp16', 'bf16', 'fp32'] as const).reduce((a, b) => (bytes[b] > bytes[a] ? b : a));
+}
+
+/** What two descriptions of one model must agree on. */
+const SAME = ['layers', 'hidden', 'heads', 'kvHeads', 'headDim', 'vocab', 'tied'] as const;
+
+function checkOriginal(config: Architecture, file: Architecture, folder: string): void {
+  const differs =
+    SAME.find((key) => config[key] !== file[key]) ?? (config.mlp.intermediate !== file.mlp.intermediate ? 'intermediate' : undefined);
+  if (differs === undefined) return;
+  const of = (a: Architecture) => (differs === 'intermediate' ? a.mlp.intermediate : a[differs]);
+  throw new LmqError('model/config', 'the original folder is of another model', {
+    op: 'convert',
+    file: folder,
+    expected: `${differs} ${of(file)}`,
+    found: of(config),
+  });
+}

@@ -1,0 +1,67 @@
+/**
+ * How far a compressed model's weights are from those of the original, linear by linear.
+ * @module
+ */
+import type { Checkpoint, GgufFile } from '@lmq/checkpoints';
+import { selectRows } from '@lmq/formats';
+import type { Architecture } from '@lmq/model';
+import { type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { hfView } from '../_hf-view.js';
+import { relativeError } from './changes.js';
+
+export interface LinearError {
+  /** Hugging Face module name; the embeddings are `model.embed_tokens`. */
+  name: string;
+  /** Squared error relative to the squares of the original's weights. */
+  error: number;
+}
+
+interface Weights {
+  checkpoint: Checkpoint;
+  architecture: Architecture;
+}
+
+/**
+ * Errors of all linears in blocks, the embeddings and the head, worst first. Reads both models once, a weight at a time.
+ * @throws LmqError `model/config` when the models are not of one architecture
+ */
+export async function compareLinears(model: Weights, original: Weights, opts: LongCallOpts = {}): Promise<LinearError[]> {
+  const [found, expected] = [weightsOf(model), weightsOf(original)];
+  const done = createPhase('compare', expected.size, 'linears', opts);
+  const errors: LinearError[] = [];
+  for (const [name, read] of expected) {
+    opts.signal?.throwIfAborted();
+    const [a, b] = [await found.get(name)?.(), await read()];
+    if (a?.shape.join() !== b.shape.join())
+      throw new LmqError('model/config', 'the two models are not of one architecture', {
+        op: 'verify',
+        tensor: name,
+        expected: `[${b.shape.join(', ')}]`,
+        found: a ? `[${a.shape.join(', ')}]` : 'no such linear',
+      });
+    errors.push({ name, error: relativeError(a!, b) });
+    done(errors.length, name);
+  }
+  return errors.sort((a, b) => b.error - a.error);
+}
+
+/** Readers of a model's matrices, by their names in Hugging Face's order of rows. */
+function weightsOf({ checkpoint, architecture: a }: Weights): Map<string, () => Promise<CompressedTensor>> {
+  const file = checkpoint.format === 'gguf' ? hfView(checkpoint as GgufFile, a).checkpoint : undefined;
+  const out = new Map<string, () => Promise<CompressedTensor>>();
+  const add = (name: string, tensor: string, slice?: [number, number]) =>
+    out.set(name, async () => {
+      if (file) return file.read(`${name}.weight`);
+      const t = await checkpoint.read(tensor);
+      return slice
+        ? selectRows(
+            t,
+            Uint32Array.from({ length: slice[1] - slice[0] }, (_, i) => slice[0] + i),
+          )
+        : t;
+    });
+  add('model.embed_tokens', a.tensors.embedding);
+  for (const { name, tensor, slice } of a.sites) add(name, tensor, slice);
+  if (!a.tied) add('lm_head', a.tensors.head);
+  return out;
+}
