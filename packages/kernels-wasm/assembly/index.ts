@@ -21,7 +21,7 @@ export { gemvCodesHalves } from './gemvCodesHalves';
 export { gemvInt4, prepareInt4 } from './gemvInt4';
 export { gemvInt8, prepareInt8 } from './gemvInt8';
 export { gemvPanels } from './gemvPanels';
-export { decodeTable, gemvTable, prepareTable } from './gemvTable';
+export { decodeTable, gemvTable } from './gemvTable';
 export { gluGelu, gluSilu } from './glu';
 export { mirror } from './mirror';
 export { obsSweep } from './obsSweep';

@@ -1,7 +1,7 @@
 /**
  * Multiplication with a loaded weight: y = x Wᵀ + bias, in f32.
  *
- * Up to 3 rows of x (6 for integer codes): dot products straight from the stored form (assembly/gemv*.ts), the way of decoding tokens. More rows: gemm, whose
+ * Up to 3 rows of x (6 for codes): dot products straight from the stored form (assembly/gemv*.ts), the way of decoding tokens. More rows: gemm, whose
  * packing of B decodes tiles of the weight. The two add in different orders, so the rounding of a row depends on which of them ran.
  * @module
  */
@@ -13,9 +13,9 @@ import { addMins, hasIntegerKernel, integerLinear, type Output, startAtBias, wit
 import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight, SparseWeight, TableWeight } from './load.js';
 import type { WasmExports } from './module.js';
 
-/** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
+/** Most rows of x that go row by row. Codes are cheaper to multiply in place than to decode, so they cross over later. */
 const GEMV_ROWS = 3;
-const INTEGER_GEMV_ROWS = 6;
+const CODES_GEMV_ROWS = 6;
 /** Bytes of decoded rows of a weight that has no kernel. */
 const TILE_BYTES = 2 ** 21;
 
@@ -44,18 +44,19 @@ function denseLinear(core: Core, y: Output, input: Operand, rows: number, w: Pac
 function floatLinear(core: Core, y: Output, input: Operand, w: PackedWeight): void {
   const { form } = w;
   const integer = form.kind === 'affine' && hasGemv(form, w.in);
-  const few = y.rows <= (integer ? INTEGER_GEMV_ROWS : GEMV_ROWS);
+  const table = form.kind === 'table' && wholeBlocks(form.groupSize, w.in);
+  const few = y.rows <= (integer || table ? CODES_GEMV_ROWS : GEMV_ROWS);
   if (!few && w.bias) startAtBias(core, y, w);
   if (form.kind === 'foreign') foreign(core, y, input, form.weight, w);
   else if (!few) many(core, y, input, w, gemmOperand(form));
   else if (integer) affineRows(core, y, input, form, w);
-  else if (form.kind === 'table' && wholeBlocks(form.groupSize, w.in)) tableRows(core, y, input, form, w);
+  else if (table) tableRows(core, y, input, form, w);
   else inTiles(core, y, input, w, form);
 }
 
-/** Look-up works in blocks of 32 codes that share a scale. */
+/** Look-up works in blocks of 16 codes that share a scale. */
 function wholeBlocks(groupSize: number, width: number): boolean {
-  return groupSize >= width || groupSize % 32 === 0;
+  return groupSize >= width || groupSize % 16 === 0;
 }
 
 /** Integer gemv works where a block of codes shares one scale. */
@@ -132,31 +133,15 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
 /** Few rows of x, codes of tables. */
 function tableRows(core: Core, y: Output, x: Operand, form: TableWeight, w: PackedWeight): void {
   const { codes, stride, tables, tableStride, scales, groups, groupSize } = form;
-  const each = Math.ceil(w.in / 32) * 128;
-  withScratch(core, each * y.rows, (scratch) => {
-    for (let t = 0; t < y.rows; t++) core.wasm.prepareTable(x.at + t * x.stride, w.in, scratch + t * each);
-    inParts(core, w.out, w.in, (kernels, r, count) => {
-      const s = scales ? scales.address + r * groups * 4 : 0;
-      const start = w.bias ? w.bias.address + r * 4 : 0;
-      const [q, table] = [codes.address + r * stride, tables.address + r * tableStride];
-      for (let t = 0; t < y.rows; t++) {
-        const to = y.at + t * y.stride + r * 4;
-        kernels.gemvTable(
-          to,
-          scratch + t * each,
-          q,
-          stride,
-          table,
-          tableStride,
-          s,
-          groups * 4,
-          count,
-          w.in,
-          Math.min(groupSize, w.in),
-          start,
-        );
-      }
-    });
+  const group = Math.min(groupSize, w.in);
+  inParts(core, w.out, w.in, (kernels, r, count) => {
+    const s = scales ? scales.address + r * groups * 4 : 0;
+    const start = w.bias ? w.bias.address + r * 4 : 0;
+    const [q, table] = [codes.address + r * stride, tables.address + r * tableStride];
+    for (let t = 0; t < y.rows; t++) {
+      const [to, input] = [y.at + t * y.stride + r * 4, x.at + t * x.stride];
+      kernels.gemvTable(to, input, q, stride, table, tableStride, s, groups * 4, count, w.in, group, start, core.work);
+    }
   });
 }
 

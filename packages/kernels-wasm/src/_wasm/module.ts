@@ -39,7 +39,7 @@ export interface WasmExports {
   gemvPanels: Fn<9>;
   gemvInt4: Fn<13>;
   gemvInt8: Fn<13>;
-  gemvTable: Fn<12>;
+  gemvTable: Fn<13>;
   inputSums: Fn<5>;
   nibbleOrder: Fn<2>;
   packCodes4: Fn<13>;
@@ -47,7 +47,6 @@ export interface WasmExports {
   packInput: Fn<9>;
   prepareInt4: Fn<5>;
   prepareInt8: Fn<5>;
-  prepareTable: Fn<3>;
   gluGelu: Fn<8>;
   gluSilu: Fn<8>;
   mirror: Fn<4>;
