@@ -13,12 +13,12 @@ export interface OutlierOpts {
    * from 0 counting for both. The published code tunes it for each model, 1.5 to 2.
    */
   range?: number;
-  /** Part of the weights to keep apart for their sensitivity. Default 0.0005. */
+  /** Part of the weights to keep apart for their sensitivity. Default 0.0005, or `share` where that is less. */
   sensitive?: number;
 }
 
 /** @throws LmqError `argument/option` */
-export function checkOutliers({ share = 0.0045, range, sensitive = 0.0005 }: OutlierOpts, op: string): void {
+export function checkOutliers({ share = 0.0045, range, sensitive = Math.min(0.0005, share) }: OutlierOpts, op: string): void {
   const bad = (name: string, expected: string, found: unknown) => {
     throw new LmqError('argument/option', `${name} is out of range`, { op, expected, found });
   };
@@ -35,7 +35,7 @@ export function checkOutliers({ share = 0.0045, range, sensitive = 0.0005 }: Out
  */
 export function findOutliers(w: Float32Array, sensitivity: Float32Array | null, opts: OutlierOpts = {}): Uint8Array {
   checkOutliers(opts, 'findOutliers');
-  const { share = 0.0045, range, sensitive = 0.0005 } = opts;
+  const { share = 0.0045, range, sensitive = Math.min(0.0005, share) } = opts;
   const out = new Uint8Array(w.length);
   let found = 0;
   const take = (values: Float32Array, limit: number, magnitude: boolean) => {

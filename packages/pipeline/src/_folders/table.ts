@@ -3,8 +3,10 @@
  * @module
  */
 import { awqFolder } from './awq.js';
+import { bitsandbytesFolder } from './bitsandbytes.js';
 import type { FolderFormat } from './format.js';
 import { gptqFolder } from './gptq.js';
+import { hqqFolder } from './hqq.js';
 import { safetensorsFolder } from './safetensors.js';
 
 const FOLDER_FORMATS = {
@@ -12,6 +14,8 @@ const FOLDER_FORMATS = {
   'gptq:v1': gptqFolder('gptq:v1', 'v1'),
   'gptq:v2': gptqFolder('gptq:v2', 'v2'),
   awq: awqFolder,
+  bitsandbytes: bitsandbytesFolder,
+  hqq: hqqFolder,
   safetensors: safetensorsFolder,
 } satisfies Record<string, FolderFormat>;
 
