@@ -105,7 +105,10 @@ function squeezeOpts({ bits, sparse, sensitivity = 'hessian-diagonal' }: Stage):
   return { bits, sparse: typeof sparse === 'number' ? { share: sparse } : sparse, sensitivity };
 }
 
-/** Stored bytes of a linear. With outliers by `range`, which only the weights show, those of the default share. */
+/**
+ * Stored bytes of a linear. Which outliers there are only the weights show: those of `share` are counted, and none taken off for whole rows, which
+ * hold more than their part.
+ */
 export function ownGridBytes(out: number, width: number, stage: Stage): number {
   const { method, bits, groupSize, scaleFormat, doubleQuant } = stage;
   const codes = out * Math.ceil((width * bits) / 8);

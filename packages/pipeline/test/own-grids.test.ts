@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { decode, dense } from '@lmq/formats';
+import { decode, dense, layoutName } from '@lmq/formats';
 import { hqqLinear, squeezellmLinear, table4Linear } from '@lmq/quant-core';
 import { createRng, isLmqError, type Linear, matrix } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -137,26 +137,30 @@ describe('models', () => {
     ['nf4', { method: 'nf4', doubleQuant: true }, 'bitsandbytes'],
     ['fp4', { method: 'fp4', groupSize: 32 }, 'bitsandbytes'],
     ['hqq', { method: 'hqq', groupSize: 32 }, 'hqq'],
-    ['squeezellm', { method: 'squeezellm', bits: 3, sparse: { share: 0.01, fullRows: 1 } }, ''],
+    ['squeezellm', { method: 'squeezellm', bits: 3, sparse: { share: 0.01 } }, ''],
   ])('%s: folders hold the weights that were made, and estimates know their size', async (name, stage, folder) => {
     const calibration = windows.slice(0, 2);
-    const { weights } = await nano.quantize({ stages: [stage] }, calibration);
+    const overrides = [{ match: 're:.*layers\\.[1-9]', skip: true }];
+    const { weights } = await nano.quantize({ stages: [stage], overrides }, calibration);
     for (const target of folder ? ['lmq', folder] : ['lmq']) {
       const output = join(dir, `${name}-${target}`);
-      const recipe = parseRecipe({ stages: [stage], export: target });
+      const recipe = parseRecipe({ stages: [stage], overrides, export: target });
       const model = await openModel('lmq-nano');
-      const result = await quantizeModel({ model, recipe, output, backend: nano.backend, calibration });
+      const result = await quantizeModel(model, { recipe, output, backend: nano.backend, calibration });
       const estimate = await estimateModel(model, recipe, nano.backend, { calibration });
       await model.close();
       expect(Math.abs(estimate.outputBytes / result.bytes - 1)).toBeLessThan(0.005);
-      if (target === 'lmq') expect(estimate.bitsPerWeight).toBeCloseTo(result.bitsPerWeight, 2);
+      // of outliers, at most so many: equal weights stay together
+      const above = estimate.bitsPerWeight - result.bitsPerWeight;
+      if (name === 'squeezellm') expect(above).toBeGreaterThanOrEqual(0);
+      if (target === 'lmq') expect(Math.abs(above)).toBeLessThan(name === 'squeezellm' ? 0.03 : 1e-9);
       const opened = await openModel(output);
       try {
         expect(opened.checkpoint.format).toBe(target);
         for (const [tensor, t] of weights) {
           const read = await opened.checkpoint.read(tensor);
-          if (target === 'lmq') expect(read).toEqual(t);
-          expect(decode(read).data).toEqual(decode(t).data);
+          if (target === 'lmq') expect(layoutName(read)).toBe(layoutName(t));
+          expect(Buffer.from(decode(read).data.buffer).equals(Buffer.from(decode(t).data.buffer)), tensor).toBe(true);
         }
       } finally {
         await opened.close();
