@@ -1,4 +1,4 @@
-// Our RTN and GPTQ on lmq-nano beside the published reference code on the same model, calibration ids and text
+// Our RTN, GPTQ, HQQ and SqueezeLLM on lmq-nano beside the published reference code on the same model, calibration ids and text
 // (../shared/golden/nano-baselines.json). Writes docs/baselines.md.
 //
 //     node packages/pipeline/bench/baselines.mjs [first row] [last row]        after a build; about 20 s a row
@@ -17,7 +17,10 @@ const cache = new URL('../../../docs/baselines.json', import.meta.url);
 if (!existsSync(shared)) throw new Error('needs ../shared beside the checkout');
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
-const rows = json(new URL('golden/nano-baselines.json', shared)).rows.filter((r) => r.method === 'RTN' || r.method === 'GPTQ');
+const rows = json(new URL('golden/nano-baselines.json', shared)).rows.filter(({ method, settings: s }) => {
+  if (method.startsWith('HQQ')) return s.axis === 1 && s.optimize !== 'slow';
+  return method === 'RTN' || method === 'GPTQ' || method === 'SqueezeLLM';
+});
 const windows = json(new URL('golden/nano-calibration.json', shared));
 const [from = 0, to = rows.length] = process.argv.slice(2).map(Number);
 const done = existsSync(cache) ? json(cache) : {};
@@ -26,12 +29,17 @@ const backend = await wasmBackend();
 const opened = await openModel('lmq-nano');
 const { ids } = await readTokens(opened.builtIn.validation, opened.tokenizer, opened.architecture.vocab);
 
-for (const { method, settings: s } of rows.slice(from, to)) {
-  const key = JSON.stringify([method, s]);
-  if (done[key]) continue;
-  const stage = {
+/** SqueezeLLM's reference has squared gradients; ours counts by the diagonal of the Hessian instead. */
+function stageOf(method, s) {
+  const { bits } = s;
+  if (method.startsWith('HQQ'))
+    return { method: 'hqq', bits, groupSize: s.group_size, iters: s.iters, scaleFormat: 'fp32', referenceCompat: true };
+  if (method === 'SqueezeLLM') {
+    return { method: 'squeezellm', bits, sparse: s.sparse && { range: s.range, sensitive: s.sensitivity_percent / 100, format: 'fp32' } };
+  }
+  return {
     method: method.toLowerCase(),
-    bits: s.bits,
+    bits,
     groupSize: s.groupsize,
     symmetric: s.sym,
     clip: s.mse ? 'mse' : 'minmax',
@@ -45,6 +53,12 @@ for (const { method, settings: s } of rows.slice(from, to)) {
       trueSequential: s.true_sequential,
     }),
   };
+}
+
+for (const { method, settings: s } of rows.slice(from, to)) {
+  const key = JSON.stringify([method, s]);
+  if (done[key]) continue;
+  const stage = stageOf(method, s);
   const start = performance.now();
   const weights = new Map();
   let loss = 0;
@@ -63,9 +77,11 @@ for (const { method, settings: s } of rows.slice(from, to)) {
 
 const cells = rows.map(({ method, settings: s, ppl, ref_error_sum: error }) => {
   const ours = done[JSON.stringify([method, s])];
+  const group = s.groupsize ?? s.group_size ?? -1;
   const options = [
-    s.sym ? 'symmetric' : 'asymmetric',
-    s.groupsize < 0 ? 'per row' : `g${s.groupsize}`,
+    method === 'SqueezeLLM' ? 'reference: Fisher, lmq: Hessian diagonal' : s.sym ? 'symmetric' : 'asymmetric',
+    group < 0 ? 'per row' : `g${group}`,
+    s.sparse && 'outliers',
     s.actorder && 'act-order',
     s.static_groups && 'static',
     s.mse && 'mse',
@@ -88,10 +104,10 @@ const header = ['method', 'bits', 'options', 'reference', 'lmq', 'difference', '
 const table = [header, header.map(() => '---'), ...cells].map((c) => `| ${c.join(' | ')} |`).join('\n');
 writeFileSync(
   new URL('../../../docs/baselines.md', import.meta.url),
-  `# RTN and GPTQ beside the reference code
+  `# RTN, GPTQ, HQQ and SqueezeLLM beside the reference code
 
 Perplexity of lmq-nano on the first 40 windows of 512 tokens of the validation text, calibrated on 64 windows of 512 tokens of other novels.
-Reference: IST-DASLab/gptq, executed. lmq: \`packages/pipeline/bench/baselines.mjs\`, backend ${backend.variant}, float32 scales and
+Reference: IST-DASLab/gptq, mobiusml/hqq (HQQ-noopt: without its solver) and SqueezeAILab/SqueezeLLM, executed. lmq: \`packages/pipeline/bench/baselines.mjs\`, backend ${backend.variant}, float32 scales and
 \`referenceCompat\`, so that both do the same arithmetic in another order. "loss" is what the reference prints as error, summed over all
 linears. Seconds are those of one thread on a shared machine, calibration included. At 2 bits a changed rounding in the first block changes all later ones.
 
