@@ -6,9 +6,9 @@
  * Each iteration rounds to codes q, splits the error e = w - ŵ into outliers o = sign(e) max(0, |e| - |e|^(p - 1) / β), and sets the zero point
  * to the mean of q - (w - o) / scale.
  *
- * Differences from the published code: every group stops on its own, when its mean |e| falls no further, and keeps the best zero point (there,
- * one mean over the whole matrix decides for all groups, and the last zero point is kept although it was worse); β grows by κ, as published
- * (there, κ is a parameter without effect); scale and zero point are rounded to their stored format before codes are chosen (there, after);
+ * Differences from the published code: every group goes on until its zero point stands still (there, the mean |e| of the whole matrix stops all
+ * groups when it rises, though the mean of |e| is not what the steps make small); β grows by κ, as published (there, κ is a parameter without
+ * effect); scale and zero point are rounded to their stored format before codes are chosen (there, after);
  * groups of small numbers keep their scale (there, ranges below 1e-4 get a scale of 1 and scales stay above 5e-5); and a range so far from
  * zero that the stored zero point could not tell codes apart is widened to zero. `referenceCompat` brings the published code back, with what
  * its configuration adds for 4 bits: the zero point starts at an integer.
@@ -166,27 +166,22 @@ function solveGroup(values: Float32Array, g: number, scales: Float32Array, zeros
     scale = stored((max - min) / maxCode) || 1;
     zero = stored(-min / scale);
   }
-  let best = Number.POSITIVE_INFINITY;
-  let kept = zero;
-  for (let i = 0, beta = s.beta; i <= iters; i++, beta *= kappa) {
+  for (let i = 0, beta = s.beta; i < iters; i++, beta *= kappa) {
     const outlier = outlierPart(lpNorm, beta);
-    let error = 0;
     let sum = 0;
     for (let k = from; k < to; k++) {
       const w = values[k]!;
       const q = codeOf(f(w / scale), zero, maxCode);
       const e = w - f(f(q - zero) * scale);
-      error += Math.abs(e);
       sum += q - (w - outlier(e)) / scale;
     }
-    if (!(error < best)) break;
-    best = error;
-    kept = zero;
-    zero = stored(sum / size);
+    const next = stored(sum / size);
+    if (next === zero) break;
+    zero = next;
   }
   scales[g] = scale;
-  zeros[g] = kept;
-  for (let k = from; k < to; k++) codes[k] = codeOf(f(values[k]! / scale), kept, maxCode);
+  zeros[g] = zero;
+  for (let k = from; k < to; k++) codes[k] = codeOf(f(values[k]! / scale), zero, maxCode);
 }
 
 /** Up to here a float holds every integer: beyond, zero points could not tell neighbouring codes apart. */
