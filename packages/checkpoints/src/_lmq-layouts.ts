@@ -10,6 +10,7 @@ import {
   type Affine,
   type BlockType,
   type CompressedTensor,
+  type Csr,
   contiguous,
   type Dense,
   type FloatFormat,
@@ -88,6 +89,11 @@ export function writeLayout(t: CompressedTensor, path: string, out: TensorToWrit
     case 'blocks':
       put('blocks', [rows, t.data.length / rows], 'U8', t.data);
       return { kind, shape, type: t.type };
+    case 'csr':
+      put('row_start', [rows + 1], 'U32', t.rowStart);
+      put('columns', [t.columns.length], 'U32', t.columns);
+      put('data', [t.columns.length], FLOAT_DTYPES[t.format], t.data);
+      return { kind, shape, format: t.format, nonZeros: t.columns.length };
     case 'sum':
       return { kind, shape, terms: t.terms.map((term, i) => writeLayout(term, `${path}.terms.${i}`, out, true)) };
     case 'parts':
@@ -297,6 +303,27 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
       claim('blocks', [rows, (cols / blockSize) * blockBytes], 'U8');
       return { claims, build: ([data]) => ({ kind: 'blocks', shape, type, data: data! }) };
     }
+    case 'csr': {
+      only('format', 'nonZeros');
+      const format = floats(of.format);
+      const n = of.nonZeros === 0 ? 0 : count(of.nonZeros, 'nonZeros', Math.min(rows * cols, 2 ** 32 - 1));
+      const [start, columns, data] = [
+        claim('row_start', [rows + 1], 'U32'),
+        claim('columns', [n], 'U32'),
+        claim('data', [n], FLOAT_DTYPES[format]),
+      ];
+      return {
+        claims,
+        build: (bytes): Csr => ({
+          kind: 'csr',
+          shape,
+          format,
+          rowStart: typedView(bytes[start]!, Uint32Array),
+          columns: typedView(bytes[columns]!, Uint32Array),
+          data: floatData(bytes[data]!, format),
+        }),
+      };
+    }
     case 'sum': {
       only('terms');
       const terms = list(of.terms, 'terms').map((term, i) => inner(term, `terms.${i}`));
@@ -330,7 +357,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
       };
     }
     default:
-      return r.fail('unknown layout', 'dense, minifloat, affine, lut, blocks, sum, parts or rescaled', of.kind);
+      return r.fail('unknown layout', 'dense, minifloat, affine, lut, blocks, csr, sum, parts or rescaled', of.kind);
   }
 }
 

@@ -1,4 +1,4 @@
-import { encodeBlocks, encodeMx, encodeNvfp4, encodeTable4, packRows, packStream } from '@lmq/formats';
+import { encodeBlocks, encodeCsr, encodeMx, encodeNvfp4, encodeTable4, packRows, packStream } from '@lmq/formats';
 import {
   type Affine,
   type CompressedTensor,
@@ -108,6 +108,9 @@ const LAYOUTS: Record<string, CompressedTensor> = {
   'NVFP4 to multiply with': encodeNvfp4(matrix(normals(64), 2, 32), { scaleRule: 'torchao' }),
   'blocks Q4_0': encodeBlocks('Q4_0', matrix(normals(128), 2, 64)),
   'blocks Q8_0': encodeBlocks('Q8_0', matrix(normals(64), 2, 32)),
+  csr: encodeCsr('fp16', Float32Array.of(0, 3, 0, 0, 0, 0, 0, -2, 1), 3, 3),
+  'csr without weights': encodeCsr('fp32', new Float32Array(6), 2, 3),
+  'dense and sparse': { kind: 'sum', shape: [2, 3], terms: [lut(2, 3, 'row'), encodeCsr('bf16', Float32Array.of(0, 9, 0, 0, 0, 7), 2, 3)] },
   sum: { kind: 'sum', shape: [3, 10], terms: [affine(3, 10, 4, 5, 'fp16'), dense(3, 10, 'fp16')] },
   parts: {
     kind: 'parts',

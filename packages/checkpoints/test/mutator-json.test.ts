@@ -1,5 +1,6 @@
 // Manifests and indexes with characters, words and numbers changed, by the thousand: each is read, or refused with an LmqError that says
 // where. LMQ_FUZZ_CASES sets the number of each (default 5000) and LMQ_FUZZ_SEED another sequence.
+import { encodeCsr } from '@lmq/formats';
 import type { CompressedTensor } from '@lmq/tensor';
 import { createRng, isLmqError, matrix, type Rng } from '@lmq/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -98,6 +99,7 @@ describe('structure-aware mutation of JSON', () => {
       ],
       ['blocks', { kind: 'blocks', shape: [4, 64], type: 'Q4_0', data: new Uint8Array(4 * 2 * 18) }],
       ['rescaled', { kind: 'rescaled', shape: [4, 64], inputScale: new Float32Array(64).fill(1), base: affine }],
+      ['csr', encodeCsr('fp32', Float32Array.of(0, 1, 0, 2), 2, 2)],
       ['sum', { kind: 'sum', shape: [4, 64], terms: [affine, dense(4, 64)] }],
       [
         'parts',

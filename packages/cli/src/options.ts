@@ -89,7 +89,7 @@ export async function makeBackend({ backend, kernel, threads }: BackendFlags, { 
 /** The flags of a stage, in kebab case of their names in a recipe. */
 export function addStageOptions(c: Command): Command {
   return c
-    .option('--group-size <n>', 'input columns that share a scale; -1: one scale per row (default: -1)', integer)
+    .option('--group-size <n>', 'input columns that share a scale; -1: one scale per row (default: -1; hqq, nf4, fp4: 64)', integer)
     .option('--symmetric', 'zero point in the middle, not stored')
     .option('--trits', 'three values, at the ends of the range and zero, in 2 bits')
     .option(
@@ -115,7 +115,7 @@ export function addStageOptions(c: Command): Command {
     .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
     .option('--group-aware', 'gptq: the same within and among groups, which stay in order')
     .addOption(new Option('--static-groups [ordered]', 'gptq: find all scales first; ordered: of groups in act-order').choices(['ordered']))
-    .option('--true-sequential', 'gptq: calibrate the sets of linears of a block one after another')
+    .option('--true-sequential', 'gptq, squeezellm: calibrate the sets of linears of a block one after another')
     .option('--damp-percent <x>', 'gptq: damping (default: 0.01)', number)
     .option('--damp-increment <x>', 'gptq: more damping while the Hessian cannot be factored (default: 0.01)', number)
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
@@ -123,13 +123,25 @@ export function addStageOptions(c: Command): Command {
     .option('--foem [beta]', 'gptq: take back a part of what the sweep has added to each weight (0.2); not with --gptaq', number)
     .option(
       '--min-tokens <n>',
-      'gptq: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
+      'gptq, squeezellm: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
       integer,
     )
     .option(
       '--fallback <strategy[,smoother]>',
       'gptq: linears that fewer than --min-tokens reach, without calibration: rtn, midpoint, mean, median, stdclip; smoothed by percentile, percentile_asym, mad, mse, outlier, softnorm, log, rowcol',
       fallbackChoice,
+    )
+    .option('--double-quant', 'nf4, fp4: quantize the scales, too')
+    .option('--lp-norm <p>', 'hqq: exponent of the error (default: 0.7)', number)
+    .option('--beta <x>', 'hqq: weight of the error beside outliers (default: 10)', number)
+    .option('--kappa <x>', 'hqq: its growth in each iteration (default: 1.01)', number)
+    .option('--iters <n>', 'hqq: iterations at most (default: 20)', integer)
+    .option('--sparse [share]', 'squeezellm: keep outliers apart; which part of the weights (0.0045)', number)
+    .addOption(
+      new Option('--sensitivity <kind>', 'squeezellm: what weights count by (default: hessian-diagonal, which calibrates)').choices([
+        'hessian-diagonal',
+        'uniform',
+      ]),
     )
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
@@ -188,13 +200,20 @@ const STAGE_FLAGS = [
   'foem',
   'minTokens',
   'fallback',
+  'doubleQuant',
+  'lpNorm',
+  'beta',
+  'kappa',
+  'iters',
+  'sparse',
+  'sensitivity',
   'referenceCompat',
 ] as const;
 
 /** A recipe of flags. Exports to GGUF blocks bring their own group size and convention, unless flags say otherwise. */
 export function recipeOf(method: string, bits: number | undefined, flags: StageFlags, target: string): Recipe {
   const stage: Record<string, unknown> = { method };
-  const need = method === 'ggml' ? undefined : blockStage(target as ExportName);
+  const need = method === 'rtn' || method === 'gptq' ? blockStage(target as ExportName) : undefined;
   if (need) Object.assign(stage, need, { preset: 'gguf' });
   if (bits !== undefined) stage.bits = bits;
   for (const name of STAGE_FLAGS) if (flags[name] !== undefined) stage[name] = flags[name];

@@ -21,6 +21,7 @@ export * from './input-grid.js';
 export * from './ints.js';
 export { isFloatZeros, zeroBetweenCodes, zeroPointValues, zeroValues } from './layouts/affine.js';
 export { blockRowBytes, countBadBlocks } from './layouts/blocks.js';
+export { encodeCsr } from './layouts/csr.js';
 export { dense } from './layouts/dense.js';
 export * from './matmul-nbits.js';
 export * from './minifloats.js';

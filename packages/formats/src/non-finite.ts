@@ -24,6 +24,7 @@ import { scaleValues } from './scales.js';
 export function countNonFinite(t: CompressedTensor): number {
   switch (t.kind) {
     case 'dense':
+    case 'csr':
       return countFloats(t.format, t.data);
     case 'minifloat':
       return countCodes(t.format, t.codes) + (t.scales ? countScales(t.scales) : 0);
@@ -49,6 +50,7 @@ export function countNonFinite(t: CompressedTensor): number {
 export function zeroNonFinite(t: CompressedTensor): CompressedTensor {
   switch (t.kind) {
     case 'dense':
+    case 'csr':
       return { ...t, data: zeroFloats(t.format, t.data) };
     case 'minifloat':
       return { ...t, codes: zeroCodes(t.format, t.codes), ...(t.scales && { scales: zeroScales(t.scales) }) };

@@ -7,6 +7,7 @@ import { type CompressedTensor, type LayoutKind, LmqError, type Matrix, matrix }
 import type { Layout, Verbs } from './layouts/_layout.js';
 import * as affine from './layouts/affine.js';
 import * as blocks from './layouts/blocks.js';
+import * as csr from './layouts/csr.js';
 import * as dense from './layouts/dense.js';
 import * as lut from './layouts/lut.js';
 import * as minifloat from './layouts/minifloat.js';
@@ -15,7 +16,7 @@ import * as rescaled from './layouts/rescaled.js';
 import * as sum from './layouts/sum.js';
 
 type Layouts = { readonly [K in LayoutKind]: Layout<Extract<CompressedTensor, { kind: K }>> };
-const LAYOUTS: Layouts = { dense, minifloat, affine, lut, blocks, sum, parts, rescaled };
+const LAYOUTS: Layouts = { dense, minifloat, affine, lut, blocks, csr, sum, parts, rescaled };
 
 /** Layouts may nest this deep. Methods nest two or three; a file that nests more is broken or hostile. */
 const MAX_DEPTH = 8;

@@ -21,7 +21,7 @@ import {
 import { gridPoints } from '../src/block-types/_iq-grids.js';
 import { naiveFloat } from './_bits.js';
 
-export const KINDS: LayoutKind[] = ['dense', 'minifloat', 'affine', 'lut', 'blocks', 'sum', 'parts', 'rescaled'];
+export const KINDS: LayoutKind[] = ['dense', 'minifloat', 'affine', 'lut', 'blocks', 'csr', 'sum', 'parts', 'rescaled'];
 const FORMATS: FloatFormat[] = ['fp32', 'fp16', 'bf16'];
 const BITS: Record<MinifloatFormat, number> = { fp8e4m3: 8, fp8e5m2: 8, fp6e2m3: 6, fp6e3m2: 6, fp4e2m1: 4 };
 
@@ -137,6 +137,15 @@ export function randomTensor(rng: Rng, kind: LayoutKind, rows: number, cols: num
         if (type === 'IQ1_M') data[o + 55]! &= 0xbf; // the exponent of a half spread over four words
       }
       return { kind, shape, type, data };
+    }
+    case 'csr': {
+      const format = pick(rng, FORMATS);
+      const columns: number[] = [];
+      const rowStart = Uint32Array.from({ length: rows + 1 }, (_, r) => {
+        if (r > 0) for (let c = 0; c < cols; c++) if (rng.below(4) === 0 || (r === rows && c === 0)) columns.push(c);
+        return columns.length;
+      });
+      return { kind, shape, format, rowStart, columns: Uint32Array.from(columns), data: floats(rng, format, columns.length) };
     }
     case 'sum':
       return { kind, shape, terms: Array.from({ length: 1 + rng.below(3) }, () => inner(rows, cols)) };
@@ -381,6 +390,9 @@ export function valueAt(t: CompressedTensor, r: number, c: number): number {
     }
     case 'blocks':
       return Math.fround(blockValue(t, r, c));
+    case 'csr':
+      for (let i = t.rowStart[r]!; i < t.rowStart[r + 1]!; i++) if (t.columns[i] === c) return storedAt(t.format, t.data, i);
+      return 0;
     case 'sum':
       return t.terms.map((term) => valueAt(term, r, c)).reduce((a, b) => Math.fround(a + b));
     case 'parts':

@@ -320,7 +320,7 @@ describe('refuses', () => {
       () => decodeRows({ ...t, kind: 'constructor' } as unknown as typeof t, 0, 1, new Float32Array(12)),
       'argument/value',
     ],
-    ['an unknown layout', () => byteLength({ ...t, kind: 'csr' } as unknown as typeof t), 'argument/value'],
+    ['an unknown layout', () => byteLength({ ...t, kind: 'sparse' } as unknown as typeof t), 'argument/value'],
   ])('%s', (_, f, code) => {
     expect(thrown(f).code).toBe(code);
   });

@@ -15,6 +15,7 @@ function floatsOfScales({ format, data, table, outer }: Scales): Stored[] {
 function floatsOf(t: CompressedTensor): Stored[] {
   switch (t.kind) {
     case 'dense':
+    case 'csr':
       return [[t.format, t.data]];
     case 'minifloat':
       return [[t.format, t.codes], ...(t.scales ? floatsOfScales(t.scales) : [])];

@@ -3,6 +3,7 @@ import {
   type Affine,
   type Blocks,
   type CompressedTensor,
+  type Csr,
   type Dense,
   type Lut,
   type Minifloat,
@@ -57,6 +58,14 @@ const scaled = (scales: object) => ({ ...twice, scales: { ...twice.scales, ...sc
 const outer = (scales: object) => scaled({ outer: { offset: 0, scales: { ...twice.scales!.outer!.scales, ...scales } } });
 const nvfp4 = (scales: object) => ({ ...minifloat, scales: { ...minifloat.scales, ...scales } });
 const blocks: Blocks = encodeBlocks('Q8_0', ndarray(new Float32Array(256), [4, 64]));
+const csr: Csr = {
+  kind: 'csr',
+  shape: [4, 64],
+  format: 'fp16',
+  rowStart: Uint32Array.of(0, 2, 2, 3, 3),
+  columns: Uint32Array.of(0, 63, 5),
+  data: new Uint16Array(3),
+};
 const sum: Sum = { kind: 'sum', shape: [4, 64], terms: [affine, d] };
 const rescaled: Rescaled = { kind: 'rescaled', shape: [4, 64], inputScale: new Float32Array(64), base: affine };
 const half = (from: number) => ({ index: Uint32Array.of(from, from + 2), base: dense('fp32', new Float32Array(128), 2, 64) });
@@ -83,6 +92,8 @@ describe('validate', () => {
     ['minifloat with powers of two', mx],
     ['minifloat without scales', { ...minifloat, scales: undefined }],
     ['blocks', blocks],
+    ['csr', csr],
+    ['csr without weights', { ...csr, rowStart: new Uint32Array(5), columns: new Uint32Array(), data: new Uint16Array() }],
     ['sum', sum],
     ['parts', parts],
     ['rescaled', rescaled],
@@ -104,6 +115,16 @@ describe('validate', () => {
     ['dense length', { ...d, shape: [4, 63] }, 'argument/shape', 'weight.data'],
     ['dense format', { ...d, format: 'fp8' }, 'argument/option', 'float format'],
     ['dense array', { ...d, data: new Float32Array(256) }, 'argument/value', 'Uint16Array'],
+    ['csr rows', { ...csr, rowStart: Uint32Array.of(0, 2, 3, 3) }, 'argument/shape', 'weight.rowStart'],
+    ['csr kind of rows', { ...csr, rowStart: Int32Array.of(0, 2, 2, 3, 3) }, 'argument/value', 'Uint32Array'],
+    ['csr start', { ...csr, rowStart: Uint32Array.of(1, 2, 2, 3, 3) }, 'argument/value', 'weight.rowStart'],
+    ['csr end', { ...csr, rowStart: Uint32Array.of(0, 2, 2, 3, 4) }, 'argument/value', 'weight.rowStart'],
+    ['csr rows that fall', { ...csr, rowStart: Uint32Array.of(0, 2, 1, 3, 3) }, 'argument/value', 'weight.rowStart[2]'],
+    ['csr row beyond the end', { ...csr, rowStart: Uint32Array.of(0, 9, 2, 3, 3) }, 'argument/value', 'weight.columns[2]'],
+    ['csr column', { ...csr, columns: Uint32Array.of(0, 64, 5) }, 'argument/value', 'weight.columns[1]'],
+    ['csr columns twice', { ...csr, columns: Uint32Array.of(7, 7, 5) }, 'argument/value', 'weight.columns[1]'],
+    ['csr columns', { ...csr, columns: Uint32Array.of(0, 5) }, 'argument/shape', 'weight.data'],
+    ['csr data', { ...csr, format: 'fp32' }, 'argument/value', 'Float32Array'],
     ['bits 0', { ...affine, bits: 0 }, 'argument/value', 'weight.bits'],
     ['bits 9', { ...affine, bits: 9 }, 'argument/value', 'weight.bits'],
     ['bits 2.5', { ...lut, bits: 2.5 }, 'argument/value', 'weight.bits'],

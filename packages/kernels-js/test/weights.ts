@@ -31,6 +31,8 @@ const SAMPLES: Record<string, (rng: Rng, rows: number, cols: number) => Sample> 
   NVFP4: (rng, rows, cols) => minifloat(rng, rows, cols, 'fp4e2m1'),
   Q4_0: (rng, rows, cols) => blocks(rng, rows, cols, 'Q4_0'),
   Q8_0: (rng, rows, cols) => blocks(rng, rows, cols, 'Q8_0'),
+  csr,
+  'dense and sparse': denseAndSparse,
   sum,
   'parts of columns': (rng, rows, cols) => parts(rng, rows, cols, 'in'),
   'parts of rows': (rng, rows, cols) => parts(rng, rows, cols, 'out'),
@@ -219,6 +221,33 @@ function blocks(rng: Rng, rows: number, cols: number, type: 'Q4_0' | 'Q8_0'): Sa
     }
   }
   return { weight: { kind: 'blocks', shape: [rows, cols], type, data }, values };
+}
+
+/** One weight in eight; rows without any, too. */
+function csr(rng: Rng, rows: number, cols: number): Sample {
+  const values = new Float64Array(rows * cols);
+  const rowStart = new Uint32Array(rows + 1);
+  const columns: number[] = [];
+  const data: number[] = [];
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c++) {
+      if (r % 3 === 1 || rng.below(8) > 0) continue;
+      const half = randomHalf(rng, 'fp16');
+      values[r * cols + c] = half.value;
+      columns.push(c);
+      data.push(half.bits);
+    }
+    rowStart[r + 1] = columns.length;
+  }
+  const weight = { kind: 'csr' as const, shape: [rows, cols] as [number, number], format: 'fp16' as const };
+  return { weight: { ...weight, rowStart, columns: Uint32Array.from(columns), data: Uint16Array.from(data) }, values };
+}
+
+/** SqueezeLLM's: a table per row, and outliers far beyond it. */
+function denseAndSparse(rng: Rng, rows: number, cols: number): Sample {
+  const [a, b] = [lut(rng, rows, cols), csr(rng, rows, cols)];
+  const values = a.values.map((x, i) => Math.fround(x + b.values[i]!));
+  return { weight: { kind: 'sum', shape: [rows, cols], terms: [a.weight, b.weight] }, values };
 }
 
 function sum(rng: Rng, rows: number, cols: number): Sample {

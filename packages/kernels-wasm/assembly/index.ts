@@ -6,6 +6,7 @@
 import { ROWS } from './gemm';
 import { CODE_ROWS } from './gemmCodes';
 
+export { addCsr } from './addCsr';
 export { addTo } from './addTo';
 export { attentionRow, attentionScratch, attentionTile } from './attention';
 export { choleskySmall, solveSmall } from './cholesky';
@@ -20,6 +21,7 @@ export { gemvCodesHalves } from './gemvCodesHalves';
 export { gemvInt4, prepareInt4 } from './gemvInt4';
 export { gemvInt8, prepareInt8 } from './gemvInt8';
 export { gemvPanels } from './gemvPanels';
+export { decodeTable, gemvTable } from './gemvTable';
 export { gluGelu, gluSilu } from './glu';
 export { mirror } from './mirror';
 export { obsSweep } from './obsSweep';

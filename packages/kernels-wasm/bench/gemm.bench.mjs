@@ -2,6 +2,7 @@
 // rounds of each line. Build first, then: node bench/gemm.bench.mjs [pattern] [simd128 | relaxed]
 // Median and best of seeded, warm rounds in process CPU time, which repeats on a busy machine where wall time does not; wall is the best.
 import { cpus } from 'node:os';
+import { encodeTable4 } from '@lmq/formats';
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { createRng, matrix } from '@lmq/tensor';
 import { ceiling } from './ceiling.mjs';
@@ -116,7 +117,17 @@ const weights = {
   }),
   'int8 per row': () => affine(8, width),
   'int4 g32': () => affine(4, 32),
+  'int4 g64': () => affine(4, 64),
   'int4 g128': () => affine(4, 128),
+  'NF4 b64': () => encodeTable4('nf4', matrix(random(count), width, width)),
+  'table of 16 per row': () => ({
+    kind: 'lut',
+    shape: [width, width],
+    bits: 4,
+    codes: Uint8Array.from({ length: count / 2 }, () => rng.below(256)),
+    tables: matrix(random(16 * width), width, 16),
+    tablePer: 'row',
+  }),
 };
 function bf16(x) {
   return new Uint32Array(Float32Array.of(x).buffer)[0] >>> 16;

@@ -2,8 +2,8 @@
  * Weights with a kernel in this package: every format, odd sizes, groups that do and do not fit whole vectors.
  * @module
  */
-import { BLOCK_TYPES, encodeBlocks, fp16ToFloat, packStream } from '@lmq/formats';
-import { type Affine, type Blocks, type BlockType, type CompressedTensor, matrix, type Rng } from '@lmq/tensor';
+import { BLOCK_TYPES, decodeRows, encodeBlocks, encodeCsr, encodeTable4, fp16ToFloat, packStream } from '@lmq/formats';
+import { type Affine, type Blocks, type BlockType, type CompressedTensor, type Csr, type Lut, matrix, type Rng } from '@lmq/tensor';
 
 export function random(rng: Rng, n: number): Float32Array {
   return Float32Array.from({ length: n }, () => rng.normal());
@@ -75,6 +75,45 @@ for (const bits of [4, 8]) {
   LAYOUTS[`${bits}-bit act-order`] = (rng, r, c) => affine(rng, r, c, bits, Math.min(c, 32), { zeros: true, order: true });
   LAYOUTS[`${bits}-bit blocks of rows`] = (rng, r, c) =>
     affine(rng, r, c, bits, Math.min(c, 32), { zeros: true, blockRows: Math.min(r, 4) });
+}
+
+for (const tablePer of ['tensor', 'row', 'column'] as const) {
+  for (const bits of [1, 3, 4, 5]) LAYOUTS[`table of ${bits} bits per ${tablePer}`] = (rng, r, c) => table(rng, r, c, bits, tablePer);
+}
+for (const g of [1, 5, 24, 32, 96]) {
+  LAYOUTS[`table, scales g${g}`] = (rng, r, c) => ({
+    ...table(rng, r, c, 4, 'tensor'),
+    scales: { block: [1, Math.min(c, g)], format: 'fp32', data: random(rng, r * Math.ceil(c / Math.min(c, g))) },
+  });
+}
+LAYOUTS['table, scales of blocks of rows'] = (rng, r, c) => ({
+  ...table(rng, r, c, 4, 'row'),
+  scales: { block: [Math.min(r, 3), c], format: 'fp32', data: random(rng, Math.ceil(r / Math.min(r, 3))) },
+});
+LAYOUTS['NF4 in runs across rows'] = (rng, r, c) => encodeTable4('nf4', matrix(random(rng, r * c), r, c));
+LAYOUTS['NF4 in runs of a row, quantized twice'] = (rng, r, c) =>
+  encodeTable4('nf4', matrix(random(rng, r * c), r, c), { blockSize: c, doubleQuant: true });
+LAYOUTS['FP4 in runs of three rows'] = (rng, r, c) => encodeTable4('fp4', matrix(random(rng, r * c), r, c), { blockSize: 3 * c });
+for (const name of ['table of 4 bits per row', '4-bit g32, symmetric', 'fp32', 'table of 5 bits per row']) {
+  LAYOUTS[`${name}, and sparse rows`] = (rng, r, c) => ({
+    kind: 'sum',
+    shape: [r, c],
+    terms: [LAYOUTS[name]!(rng, r, c), sparse(rng, r, c)],
+  });
+}
+LAYOUTS['sparse rows'] = sparse;
+LAYOUTS['no sparse rows'] = (_, r, c) => encodeCsr('fp16', new Float32Array(r * c), r, c);
+
+function table(rng: Rng, rows: number, cols: number, bits: number, tablePer: Lut['tablePer']): Lut {
+  const n = { tensor: 1, row: rows, column: cols }[tablePer];
+  const codes = Uint8Array.from({ length: rows * Math.ceil((cols * bits) / 8) }, () => rng.below(256));
+  return { kind: 'lut', shape: [rows, cols], bits, codes, tables: matrix(random(rng, n << bits), n, 1 << bits), tablePer };
+}
+
+/** One weight in eight; every third row has none. */
+function sparse(rng: Rng, rows: number, cols: number): Csr {
+  const w = random(rng, rows * cols).map((x, i) => (rng.below(8) || Math.floor(i / cols) % 3 === 1 ? 0 : x));
+  return encodeCsr('bf16', w, rows, cols);
 }
 
 /** Blocks that no encoder would write, too: any bytes, but fp16 numbers as `number` gives them, by block and place. */
@@ -153,6 +192,14 @@ export function spread(t: CompressedTensor, row: number, col: number, value: num
     const half = (at: number) => fp16ToFloat(t.data[block + at]! | (t.data[block + at + 1]! << 8));
     const later = halves.length > 1 ? minimums(t.type) * half(halves[1]!) : t.type === 'Q4_0' ? -8 * half(halves[0]!) : 0;
     return Math.abs(value - later) + Math.abs(later);
+  }
+  if (t.kind === 'sum') {
+    // terms are multiplied one by one
+    const at = new Float32Array(t.shape[1]);
+    return t.terms.reduce((sum, term) => {
+      decodeRows(term, row, row + 1, at);
+      return sum + spread(term, row, col, at[col]!);
+    }, 0);
   }
   if (t.kind !== 'affine') return Math.abs(value);
   const groups = Math.ceil(t.shape[1] / t.groupSize);

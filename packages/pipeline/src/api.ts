@@ -1,18 +1,22 @@
 import type { GgufFileTypeName } from '@lmq/checkpoints';
-import type { ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy } from '@lmq/quant-core';
+import type { ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy, Sensitivity, SparseOpts } from '@lmq/quant-core';
 import type { BlockType, FloatFormat, InputQuant } from '@lmq/tensor';
 import type { FolderName } from './_folders/table.js';
+import type { OwnGridMethod } from './_own-grids.js';
 import type { InputName, InputSpec } from './input-quant.js';
 
 /** Methods that a stage can name. `ggml`: the types and mixtures of llama.cpp, which the export names; all its options are in that name. */
-export type MethodName = 'rtn' | 'gptq' | 'ggml';
+export type MethodName = 'rtn' | 'gptq' | OwnGridMethod | 'ggml';
 
 /** One quantization stage. Names and defaults are those of the methods' papers and reference code. */
 export interface Stage {
   method: MethodName;
   /** 1 … 8; default 4, and 2 for trits. */
   bits: number;
-  /** Input columns that share a scale; -1 (default): one scale per output row. */
+  /**
+   * Input columns that share a scale; -1 (default): one scale per output row. HQQ, NF4 and FP4: default 64; of the latter two, weights in runs
+   * that go on from row to row.
+   */
   groupSize: number;
   /** Default false. */
   symmetric: boolean;
@@ -64,6 +68,20 @@ export interface Stage {
    * of being calibrated on all tokens. Default: none.
    */
   fallback?: FallbackStrategy | FallbackChoice;
+  /** NF4 and FP4: quantize the scales, too. Default false. */
+  doubleQuant: boolean;
+  /** HQQ: exponent of the error. Default 0.7. */
+  lpNorm?: number;
+  /** HQQ: weight of the error beside outliers. Default 10. */
+  beta?: number;
+  /** HQQ: its growth in each iteration. Default 1.01. */
+  kappa?: number;
+  /** HQQ: iterations at most. Default 20. */
+  iters?: number;
+  /** SqueezeLLM: keep outliers apart; true: 0.45 % of the weights; a number: that share. Default false. */
+  sparse: boolean | number | SparseOpts;
+  /** SqueezeLLM: what weights count by. Default `hessian-diagonal`, which calibrates. */
+  sensitivity?: Exclude<Sensitivity, 'fisher'>;
 }
 
 /**
@@ -150,6 +168,12 @@ export interface LayerReport {
   clip?: ClipMethod;
   /** How its input is quantized at run time; absent: it is not. */
   input?: InputQuant;
+  /** NF4 and FP4: present when scales are quantized, too. */
+  doubleQuant?: true;
+  /** SqueezeLLM: what weights counted by. */
+  sensitivity?: Sensitivity;
+  /** SqueezeLLM: weights kept apart. */
+  outliers?: number;
   bitsPerWeight: number;
   weights: number;
   /** Squared error of the outputs on the calibration inputs, relative to the outputs: tr(E H E^T) / tr(W H W^T). Without calibration, of the weights. */

@@ -7,6 +7,7 @@
  * @module
  */
 import type { Architecture } from '@lmq/model';
+import { isOwnGrid, ownGridBytes } from './_own-grids.js';
 import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
 import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
@@ -31,6 +32,7 @@ export type WindowSizes = { tokens: number; longest: number } | null;
 
 /** Stored bytes of a linear once quantized. */
 export function affineBytes(out: number, width: number, s: Stage): number {
+  if (isOwnGrid(s.method)) return ownGridBytes(out, width, s);
   const groups = s.groupSize < 0 ? 1 : width / s.groupSize;
   const scales = out * groups * (s.scaleFormat === 'fp32' ? 4 : 2);
   if (s.trits) return tritBytes(out, width, groups, s, scales);
@@ -150,8 +152,14 @@ export function estimateMemory(
   }
   let work = 0; // the largest linear: decoded weights, codes, packed result; for GPTQ also H on both sides, its factor and inverse
   for (const { stage, out, in: n } of planned) {
-    const squares = stage.method === 'rtn' ? 0 : 4 + (isAsymmetric(stage) ? 2 : 0) + (windows ? 0 : 1); // the cross term; a sum as read
-    const own = (stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
+    const squares = isOwnGrid(stage.method)
+      ? calibrates(stage)
+        ? 1
+        : 0
+      : stage.method === 'rtn'
+        ? 0
+        : 4 + (isAsymmetric(stage) ? 2 : 0) + (windows ? 0 : 1); // the cross term; a sum as read
+    const own = (isOwnGrid(stage.method) ? 7 : stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
     work = Math.max(work, own);
   }
   const embedding = calibrated && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;

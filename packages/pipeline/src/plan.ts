@@ -5,6 +5,7 @@
 import type { Checkpoint, TensorInfo } from '@lmq/checkpoints';
 import { type Architecture, headSite, type Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
+import { ownGridCalibrates } from './_own-grids.js';
 import type { Recipe, Stage } from './api.js';
 import { checkExport } from './export-rules.js';
 import { planInput } from './input-quant.js';
@@ -37,8 +38,10 @@ export function hasStaticInput({ input }: Pick<Partial<Stage>, 'input'>): boolea
 const RESCALED = /^rescaled\((fp32|fp16|bf16)\)$/;
 
 /** Whether a stage, or what an override changes of one, needs to know the inputs of linears. */
-export function calibrates({ method, clip, input }: Pick<Partial<Stage>, 'method' | 'clip' | 'input'>): boolean {
-  return method === 'gptq' || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix' || hasStaticInput({ input });
+export function calibrates(stage: Pick<Partial<Stage>, 'method' | 'clip' | 'input' | 'sensitivity'>): boolean {
+  const { method, clip } = stage;
+  if (method === 'gptq' || ownGridCalibrates(stage) || hasStaticInput(stage)) return true;
+  return (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
 }
 
 /** How overrides of ggml name the embeddings. */
@@ -91,7 +94,8 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     if (ggml) continue; // whole tensors are encoded while they are written
     const [out, width] = info.shape as [number, number];
-    if (stage.groupSize > 0 && width % stage.groupSize !== 0) {
+    const runsOn = stage.method === 'nf4' || stage.method === 'fp4'; // from row to row
+    if (!runsOn && stage.groupSize > 0 && width % stage.groupSize !== 0) {
       throw new LmqError('argument/option', 'the group size does not divide the width of a linear', {
         op: 'plan',
         tensor: site.tensor,

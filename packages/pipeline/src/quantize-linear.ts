@@ -7,6 +7,7 @@ import { gptqLinear } from '@lmq/gptq';
 import type { Site } from '@lmq/model';
 import { type AffineOpts, type FallbackChoice, fallbackLinear, type PresetName, rtnLinear } from '@lmq/quant-core';
 import { type Backend, type Linear, type Matrix, matrix, type Rescaled } from '@lmq/tensor';
+import { isOwnGrid, quantizeOwnGrid } from './_own-grids.js';
 import type { LayerReport, Stage } from './api.js';
 import type { RangeObservers } from './input-quant.js';
 import { isAsymmetric } from './plan.js';
@@ -64,6 +65,26 @@ export async function quantizeLinear(
     weights: rows * cols,
     ...(seen && { tokens: statistics?.reached ?? seen.tokens }),
   };
+
+  if (isOwnGrid(stage.method)) {
+    const own = { ...stage, method: stage.method };
+    const { linear: out, report, facts, note } = await quantizeOwnGrid(linear, seen ? { hessian: await seen.read() } : {}, own, signal);
+    const notes = note !== undefined ? [note] : [];
+    if (seen && statistics?.reached !== undefined)
+      notes.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
+    return {
+      linear: out,
+      report: {
+        ...common,
+        method: stage.method,
+        ...facts,
+        bitsPerWeight: report.bitsPerWeight,
+        error: report.proxyLoss ?? report.relativeError ** 2,
+        ...(notes.length && { fallback: notes.join('; ') }),
+        seconds: report.seconds,
+      },
+    };
+  }
 
   if (stage.method === 'rtn' || !seen || (stage.fallback !== undefined && statistics?.reached !== undefined)) {
     const stats = seen ? { hessian: await seen.read() } : {};

@@ -160,7 +160,7 @@ async function timeStage(backend: Backend, stage: Stage, now: () => number): Pro
 export function linearSeconds(stage: Stage, out: number, n: number, rates: Rates): number {
   const weights = out * n;
   let seconds = weights / rates.round + weights / rates.rest;
-  if (stage.method === 'rtn') return seconds;
+  if (stage.method !== 'gptq') return seconds;
   const block = Math.min(stage.blockSize, n);
   const reported = 2 * 256 * n ** 2; // the loss over a sample of rows
   seconds += (2 * n ** 3) / 3 / rates.factor + (weights * block) / rates.sweep + (weights * n + reported) / rates.gemm;

@@ -8,10 +8,11 @@ import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetN
 import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
+import { checkOwnGrid, checkOwnOptions, isOwnGrid, ownGridDefaults } from './_own-grids.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 import { type InputName, type InputSpec, planInput } from './input-quant.js';
 
-export const METHODS = ['rtn', 'gptq', 'ggml'] as const;
+export const METHODS = ['rtn', 'gptq', 'nf4', 'fp4', 'hqq', 'squeezellm', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
 export const EXPORTS: readonly ExportName[] = [
   'lmq',
@@ -51,6 +52,13 @@ export const STAGE_DEFAULTS: Stage = {
   foem: false,
   minTokens: undefined,
   fallback: undefined,
+  doubleQuant: false,
+  lpNorm: undefined,
+  beta: undefined,
+  kappa: undefined,
+  iters: undefined,
+  sparse: false,
+  sensitivity: undefined,
 };
 
 const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
@@ -129,6 +137,10 @@ export function stageFor(recipe: Recipe, name: string): (Stage & Pick<Override, 
  */
 export function checkStage(stage: Stage, name: string): void {
   const { method, bits, trits, preset, groupSize, input, fallback, actOrder, groupAware, staticGroups, gptaq, foem } = stage;
+  if (isOwnGrid(method)) {
+    checkOwnGrid(stage, name);
+    return;
+  }
   const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
   if (trits && bits !== 2) throw clash(`trits are stored in 2 bits, not ${bits}`, 'Leave bits out.');
   if (trits && preset !== 'gptq') throw clash(`trits have no scale convention, and preset ${preset} is one`, 'Leave preset out.');
@@ -205,7 +217,8 @@ function parseStage(input: unknown, where: string): Stage {
       hint: 'Leave it out, or name another method: gptq and rtn fit gguf:q4_0 and gguf:q8_0.',
     });
   }
-  return { ...STAGE_DEFAULTS, ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
+  checkOwnOptions(fields.method, Object.keys(fields), where);
+  return { ...STAGE_DEFAULTS, ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
 }
 
 /** A file is made by llama.cpp's quantizers or by others, not by both, and the former have no options but a type. */
@@ -246,7 +259,8 @@ function parseOverride(input: unknown, where: string): Override {
     const type = checkOneOf(String(fields.type).toUpperCase(), `${where}.type`, MATRIX_TYPES, 'recipe');
     return { ...fields, type } as unknown as Override;
   }
-  return { ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
+  if (fields.method !== undefined) checkOwnOptions(fields.method, Object.keys(fields), where);
+  return { ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
 }
 
 /** Checks the fields that are there; presets are checked by the method, which knows them. */
@@ -257,7 +271,7 @@ function checkOptions(f: Fields, where: string): void {
   if (f.minTokens !== undefined) checkInteger(f.minTokens as number, `${where}.minTokens`, 0, Number.MAX_SAFE_INTEGER, 'recipe');
   if (f.blockSize !== undefined) checkInteger(f.blockSize as number, `${where}.blockSize`, 1, 2 ** 20, 'recipe');
   if (f.scaleFormat !== undefined) checkOneOf(String(f.scaleFormat), `${where}.scaleFormat`, ['fp32', 'fp16', 'bf16'], 'recipe');
-  for (const name of ['symmetric', 'trits', 'referenceCompat', 'actOrder', 'groupAware', 'trueSequential']) {
+  for (const name of ['symmetric', 'trits', 'referenceCompat', 'actOrder', 'groupAware', 'trueSequential', 'doubleQuant']) {
     if (f[name] !== undefined) boolean(f[name], `${where}.${name}`);
   }
   if (f.clip !== undefined) {
@@ -274,6 +288,15 @@ function checkOptions(f: Fields, where: string): void {
     if (damp === undefined || (typeof damp === 'number' && damp >= 0 && damp < 1)) continue; // the method checks how small
     throw new LmqError('argument/option', `${where}.${name} is out of range`, { op: 'recipe', expected: `0 <= ${name} < 1`, found: damp });
   }
+  for (const name of ['lpNorm', 'beta', 'kappa', 'iters']) {
+    // the method checks how large
+    if (f[name] !== undefined && typeof f[name] !== 'number')
+      throw new LmqError('argument/option', `${where}.${name} is not a number`, { op: 'recipe', found: f[name] });
+  }
+  if (typeof f.sparse === 'object')
+    known(record(f.sparse, `${where}.sparse`), ['share', 'range', 'sensitive', 'fullRows', 'format'], `${where}.sparse`);
+  else if (f.sparse !== undefined && typeof f.sparse !== 'number') boolean(f.sparse, `${where}.sparse`);
+  if (f.sensitivity !== undefined) checkOneOf(String(f.sensitivity), `${where}.sensitivity`, ['hessian-diagonal', 'uniform'], 'recipe');
   for (const name of ['gptaq', 'foem']) {
     const share = f[name];
     if (share === undefined || typeof share === 'boolean' || (typeof share === 'number' && share >= 0 && share <= 1)) continue;

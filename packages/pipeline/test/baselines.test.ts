@@ -1,6 +1,7 @@
 // RTN and GPTQ on lmq-nano beside the published reference code on the same model, calibration ids and text. A choice of rows that covers
 // every option; docs/baselines.md has all of them (packages/pipeline/bench/baselines.mjs).
 import { existsSync, readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNano } from './_nano.js';
 
@@ -14,6 +15,9 @@ const file = new URL('../../../../shared/golden/nano-baselines.json', import.met
 const found = existsSync(file);
 if (!found) console.warn('skipped: ../shared/golden/nano-baselines.json is absent');
 const rows: Row[] = found ? JSON.parse(readFileSync(file, 'utf8')).rows : [];
+
+/** The default solver of the package, groups along rows. */
+const HQQ = { bits: 4, group_size: 64, axis: 1, optimize: 'legacy' };
 
 type Wanted = [bits: number, groupSize: number, symmetric: boolean, actOrder: boolean, staticGroups: boolean];
 const findRow = (method: string, [bits, groupSize, symmetric, actOrder, staticGroups]: Wanted) => {
@@ -52,6 +56,15 @@ describe.skipIf(!found)('lmq-nano beside the reference code', () => {
   ])('RTN %i-bit g%i sym %s: within 0.1 %%', async (...wanted) => {
     const ours = await measure('rtn', wanted);
     expect(Math.abs(ours / findRow('RTN', wanted).ppl - 1)).toBeLessThan(0.001);
+  });
+
+  it('HQQ 4-bit g64, the published solver: within 0.1 %; ours is no worse', async () => {
+    const row = rows.find(({ method, settings }) => method === 'HQQ' && isDeepStrictEqual({ ...settings, ...HQQ }, settings));
+    if (!row) throw new Error('no reference row of HQQ');
+    const measure = async (stage: object) =>
+      nano.evaluate((await nano.quantize({ stages: [{ method: 'hqq', scaleFormat: 'fp32', ...stage }] })).weights);
+    expect(Math.abs((await measure({ referenceCompat: true })) / row.ppl - 1)).toBeLessThan(0.001);
+    expect(await measure({})).toBeLessThan(row.ppl * 1.005);
   });
 
   it.each<[number, ...Wanted]>([

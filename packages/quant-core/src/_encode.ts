@@ -5,15 +5,12 @@
 import { bitsPerWeight, decode } from '@lmq/formats';
 import { matrixShape, type Tensor } from '@lmq/tensor';
 import { gridCode, gridValue } from './_grid.js';
-import { PROXY_ROWS, stridesOf } from './_rows.js';
+import { proxyLossOf } from './_report.js';
+import { stridesOf } from './_rows.js';
 import { toAffine } from './affine.js';
 import type { AffineParams, Quantized, QuantReport, Scheme, Trits } from './api.js';
-import { proxyLoss } from './proxy-loss.js';
 import type { RtnOpts } from './rtn.js';
 import { toTrits, tritCode, tritValue } from './trits.js';
-
-/** Bound on rows · in² of the reported proxy loss: about a second. */
-const PROXY_WORK = 5e8;
 
 /**
  * Encodes a matrix with parameters that are already found.
@@ -41,10 +38,7 @@ export function encodeWith(
     relativeError,
     seconds: 0,
   };
-  if (opts.hessian) {
-    const maxRows = Math.min(PROXY_ROWS, Math.max(16, Math.floor(PROXY_WORK / cols ** 2)));
-    report.proxyLoss = proxyLoss(w, decode(weight), opts.hessian, { maxRows }).relative;
-  }
+  if (opts.hessian) report.proxyLoss = proxyLossOf(w, decode(weight), opts.hessian);
   report.seconds = (performance.now() - start) / 1000;
   return { weight, report };
 }

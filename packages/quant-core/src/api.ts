@@ -144,6 +144,8 @@ export interface Quantized<R extends QuantReport = QuantReport, W extends Compre
 export interface LinearStats {
   /** H = Σ X Xᵀ up to a factor, [in, in]. */
   hessian?: Tensor;
+  /** Fisher information of each weight: Σ of the squared gradients of a loss, up to a factor, [out, in]. */
+  fisher?: Tensor;
 }
 
 /** What a linear method returns: the linear with its weight replaced, everything else kept. */

@@ -8,3 +8,4 @@ export * from './options.js';
 export * from './progress.js';
 export * from './rng.js';
 export * from './scope.js';
+export * from './turn.js';

@@ -9,7 +9,7 @@
  */
 import type { Tensor } from './ndarray.js';
 
-export type CompressedTensor = Dense | Minifloat | Affine | Lut | Blocks | Sum | Parts | Rescaled;
+export type CompressedTensor = Dense | Minifloat | Affine | Lut | Blocks | Csr | Sum | Parts | Rescaled;
 export type LayoutKind = CompressedTensor['kind'];
 
 /** Float formats of plain tensors, and of most scales. */
@@ -148,6 +148,18 @@ export interface Blocks {
   shape: [rows: number, cols: number];
   type: BlockType;
   data: Uint8Array;
+}
+
+/** Compressed sparse rows: a few weights, all others 0. The outliers of SqueezeLLM. */
+export interface Csr {
+  kind: 'csr';
+  shape: [rows: number, cols: number];
+  format: FloatFormat;
+  /** Where each row begins in `columns` and `data`, and the end: `out + 1` numbers from 0. */
+  rowStart: Uint32Array;
+  /** Rising within a row. */
+  columns: Uint32Array;
+  data: FloatData;
 }
 
 /** The sum of terms of equal shape: dense-and-sparse, additive codebooks. */

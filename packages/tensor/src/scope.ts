@@ -12,6 +12,7 @@ import type { Kernels } from './kernels.js';
 import type { Linear } from './layouts.js';
 import { contiguous, matrixShape, type NdArray, ndarray, type Tensor, type TypedArray } from './ndarray.js';
 import { checkOneOf } from './options.js';
+import { nextTurn } from './turn.js';
 
 /** Longest stretch of work without letting the event loop run. */
 const YIELD_AFTER_MS = 40;
@@ -60,19 +61,6 @@ function loadLinear<B, L>(kernels: Kernels<B, L>, backend: Backend, linear: Line
 }
 
 let lastYield = 0;
-
-/** Lets timers, input and rendering run. */
-function nextTurn(): Promise<void> {
-  if (typeof setImmediate === 'function') return new Promise((resolve) => setImmediate(resolve));
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel(); // not clamped to 4 ms as nested timeouts are
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(0);
-  });
-}
 
 function createScope<B, L>(kernels: Kernels<B, L>, backend: Backend, { signal }: ScopeOpts): Scope {
   const owned = new Set<Slot<B>>();

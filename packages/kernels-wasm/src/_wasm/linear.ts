@@ -1,7 +1,7 @@
 /**
  * Multiplication with a loaded weight: y = x Wᵀ + bias, in f32.
  *
- * Up to 3 rows of x (6 for integer codes): dot products straight from the stored form (assembly/gemv*.ts), the way of decoding tokens. More rows: gemm, whose
+ * Up to 3 rows of x (6 for codes): dot products straight from the stored form (assembly/gemv*.ts), the way of decoding tokens. More rows: gemm, whose
  * packing of B decodes tiles of the weight. The two add in different orders, so the rounding of a row depends on which of them ran.
  * @module
  */
@@ -10,13 +10,13 @@ import type { CompressedTensor } from '@lmq/tensor';
 import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core.js';
 import { blockDepth, type DecodeB, type Operand, type Panels, panelOffset, product } from './gemm.js';
 import { addMins, hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
-import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight } from './load.js';
+import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight, SparseWeight, TableWeight } from './load.js';
 import type { WasmExports } from './module.js';
 import { quantizedInputLinear } from './quantized-input.js';
 
-/** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
+/** Most rows of x that go row by row. Codes are cheaper to multiply in place than to decode, so they cross over later. */
 const GEMV_ROWS = 3;
-const INTEGER_GEMV_ROWS = 6;
+const CODES_GEMV_ROWS = 6;
 /** Bytes of decoded rows of a weight that has no kernel. */
 const TILE_BYTES = 2 ** 21;
 
@@ -24,17 +24,23 @@ export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): v
   if (out.rows === 0 || out.cols === 0) return;
   const y = { at: f32(out), stride: step(out), rows: out.rows };
   const input = { at: f32(x), stride: step(x), transposed: false };
+  denseLinear(core, y, input, x.rows, w);
+  if (w.sparse) addSparse(core, y, input, w, w.sparse);
+}
+
+/** Everything but the sparse rows. */
+function denseLinear(core: Core, y: Output, input: Operand, rows: number, w: PackedWeight): void {
   const { form } = w;
   if (w.input && form.kind === 'affine') {
     quantizedInputLinear(core, y, input, form, w, w.input);
     return;
   }
-  const hasCodes = form.kind === 'affine' || (form.kind === 'foreign' && form.weight.kind === 'blocks');
+  const hasCodes = !w.sparse && (form.kind === 'affine' || (form.kind === 'foreign' && form.weight.kind === 'blocks'));
   if (!hasCodes || w.activations === 'float32') {
     floatLinear(core, y, input, w);
     return;
   }
-  withRoundedInput(core, input, x.rows, w.in, w.activations, (rounded) => {
+  withRoundedInput(core, input, rows, w.in, w.activations, (rounded) => {
     if (form.kind === 'affine' && hasIntegerKernel(form, w.in)) integerLinear(core, y, rounded, form, w);
     else withDecodedInput(core, rounded, w.in, (decoded) => floatLinear(core, y, decoded, w));
   });
@@ -43,12 +49,19 @@ export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): v
 function floatLinear(core: Core, y: Output, input: Operand, w: PackedWeight): void {
   const { form } = w;
   const integer = form.kind === 'affine' && hasGemv(form, w.in);
-  const few = y.rows <= (integer ? INTEGER_GEMV_ROWS : GEMV_ROWS);
+  const table = form.kind === 'table' && wholeBlocks(form.groupSize, w.in);
+  const few = y.rows <= (integer || table ? CODES_GEMV_ROWS : GEMV_ROWS);
   if (!few && w.bias) startAtBias(core, y, w);
   if (form.kind === 'foreign') foreign(core, y, input, form.weight, w);
   else if (!few) many(core, y, input, w, gemmOperand(form));
   else if (integer) affineRows(core, y, input, form, w);
+  else if (table) tableRows(core, y, input, form, w);
   else inTiles(core, y, input, w, form);
+}
+
+/** Look-up works in blocks of 16 codes that share a scale. */
+function wholeBlocks(groupSize: number, width: number): boolean {
+  return groupSize >= width || groupSize % 16 === 0;
 }
 
 /** Integer gemv works where a block of codes shares one scale. */
@@ -61,7 +74,7 @@ function many(core: Core, y: Output, x: Operand, w: PackedWeight, b: Operand | P
 }
 
 /** How gemm reads a weight. */
-function gemmOperand(form: DenseWeight | PanelWeight | AffineWeight): Panels | DecodeB {
+function gemmOperand(form: DenseWeight | PanelWeight | AffineWeight | TableWeight): Panels | DecodeB {
   if (form.kind === 'panels') return { at: form.data.address, cols: form.rows, panels: true };
   return (kernels, j, n, k, kc, to, stride) => decodeTile(kernels, form, j, n, k, kc, to, stride);
 }
@@ -69,7 +82,7 @@ function gemmOperand(form: DenseWeight | PanelWeight | AffineWeight): Panels | D
 /** Rows [row, row + rows), columns [k, k + cols) of a weight as f32 at `to`. k is even. */
 function decodeTile(
   wasm: WasmExports,
-  form: DenseWeight | AffineWeight,
+  form: DenseWeight | AffineWeight | TableWeight,
   row: number,
   rows: number,
   k: number,
@@ -85,6 +98,13 @@ function decodeTile(
     const index = groupIndex?.address ?? 0;
     const from = codes.address + row * stride;
     wasm.decodeAffine(from, stride, bits, scales.address + s, z, m, groups * 4, zero, groupSize, index, to, toStride, rows, k, cols);
+    return;
+  }
+  if (form.kind === 'table') {
+    const { codes, stride, tables, tableStride, scales, groups, groupSize } = form;
+    const s = scales ? scales.address + row * groups * 4 : 0;
+    const from = codes.address + row * stride;
+    wasm.decodeTable(from, stride, tables.address + row * tableStride, tableStride, s, groups * 4, groupSize, to, toStride, rows, k, cols);
     return;
   }
   const { format, data, stride } = form;
@@ -115,8 +135,33 @@ function affineRows(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
   });
 }
 
+/** Few rows of x, codes of tables. */
+function tableRows(core: Core, y: Output, x: Operand, form: TableWeight, w: PackedWeight): void {
+  const { codes, stride, tables, tableStride, scales, groups, groupSize } = form;
+  const group = Math.min(groupSize, w.in);
+  inParts(core, w.out, w.in, (kernels, r, count) => {
+    const s = scales ? scales.address + r * groups * 4 : 0;
+    const start = w.bias ? w.bias.address + r * 4 : 0;
+    const [q, table] = [codes.address + r * stride, tables.address + r * tableStride];
+    for (let t = 0; t < y.rows; t++) {
+      const [to, input] = [y.at + t * y.stride + r * 4, x.at + t * x.stride];
+      kernels.gemvTable(to, input, q, stride, table, tableStride, s, groups * 4, count, w.in, group, start, core.work);
+    }
+  });
+}
+
+/** y += x S for the sparse rows of a weight. */
+function addSparse(core: Core, y: Output, x: Operand, w: PackedWeight, { rowStart, columns, values }: SparseWeight): void {
+  inParts(core, w.out, y.rows, (kernels, r, count) => {
+    for (let t = 0; t < y.rows; t++) {
+      const [to, input] = [y.at + t * y.stride + r * 4, x.at + t * x.stride];
+      kernels.addCsr(to, input, rowStart.address + r * 4, columns.address, values.address, count);
+    }
+  });
+}
+
 /** Few rows of x, dense weights as loaded; what has no kernel for that is decoded by rows first. */
-function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | PanelWeight | AffineWeight): void {
+function inTiles(core: Core, y: Output, x: Operand, w: PackedWeight, form: DenseWeight | PanelWeight | AffineWeight | TableWeight): void {
   if (form.kind === 'panels') {
     const { rows, data } = form;
     const depth = blockDepth(w.in);
@@ -214,5 +259,14 @@ export function embedding(core: Core, out: WasmMat, w: PackedWeight, ids: Int32A
         for (let c = 0; c < kc; c++) data[to / 4 + k + c] = data[from + c * 8]!;
       }
     } else decodeTile(core.wasm, w.form, id, 1, 0, w.in, to, step(out));
+    if (w.sparse) addSparseRow(core, w.sparse, id, to, w.in);
   }
+}
+
+/** Adds one sparse row to the decoded row at `to`, as decoding does: zeros too, which turn -0 into 0. */
+function addSparseRow(core: Core, { rowStart, columns, values }: SparseWeight, row: number, to: number, width: number): void {
+  const [words, data] = [core.memory.i32(), core.memory.f32()];
+  for (let c = 0; c < width; c++) data[to / 4 + c]! += 0;
+  const at = rowStart.address / 4 + row;
+  for (let i = words[at]!; i < words[at + 1]!; i++) data[to / 4 + words[columns.address / 4 + i]!]! += data[values.address / 4 + i]!;
 }

@@ -1,13 +1,15 @@
 /**
  * Weights in this backend's memory. Dense fp16 and bf16 weights stay as they are, fp32 is laid out in panels. Affine weights keep packed codes: 4 and 8 bits as
  * they are, 1 … 3 bits widened to 4 and 5 … 7 to 8; scales and stored zero points become f32 [out, groups]. GGUF blocks become the same,
- * once, here: what they decode to does not change by a bit. Other layouts stay on the JavaScript side and are decoded a tile of rows at a
+ * once, here: what they decode to does not change by a bit. Look-up tables of up to 4 bits, one for all rows or one for each, keep packed codes too; what is added
+ * to a weight as sparse rows lies beside it. Other layouts stay on the JavaScript side and are decoded a tile of rows at a
  * time when used.
  * @module
  */
 import {
   blocksToAffine,
   byteLength,
+  decodeFloats,
   isFloatZeros,
   packRows,
   rowBytes,
@@ -17,7 +19,20 @@ import {
   validate,
   zeroValues,
 } from '@lmq/formats';
-import type { Activations, Affine, Blocks, CompressedTensor, Dense, InputQuant, Linear, OutlierCount } from '@lmq/tensor';
+import {
+  type Activations,
+  type Affine,
+  type Blocks,
+  type CompressedTensor,
+  type Csr,
+  contiguous,
+  type Dense,
+  type InputQuant,
+  type Linear,
+  type Lut,
+  type OutlierCount,
+  type Scales,
+} from '@lmq/tensor';
 import { unpackBlocks } from './blocks.js';
 import { type Core, withScratch } from './core.js';
 import { blockDepth, panelOffset } from './gemm.js';
@@ -63,6 +78,32 @@ export interface AffineWeight {
   groupIndex: Block | null;
 }
 
+/** Codes of 4 bits and the tables that they index. */
+export interface TableWeight {
+  kind: 'table';
+  codes: Block;
+  /** Bytes from row to row of codes. */
+  stride: number;
+  /** f32 [1 or out, 16]. */
+  tables: Block;
+  /** Bytes from row to row of tables; 0: one for all rows. */
+  tableStride: number;
+  /** f32 [out, groups], or null: all are 1. */
+  scales: Block | null;
+  groups: number;
+  groupSize: number;
+}
+
+/** Compressed sparse rows, added to a weight. */
+export interface SparseWeight {
+  /** u32 [out + 1]. */
+  rowStart: Block;
+  /** u32. */
+  columns: Block;
+  /** f32. */
+  values: Block;
+}
+
 export interface ForeignWeight {
   kind: 'foreign';
   weight: CompressedTensor;
@@ -71,7 +112,9 @@ export interface ForeignWeight {
 export interface PackedWeight {
   out: number;
   in: number;
-  form: DenseWeight | PanelWeight | AffineWeight | ForeignWeight;
+  form: DenseWeight | PanelWeight | AffineWeight | TableWeight | ForeignWeight;
+  /** What is added to it, if anything. */
+  sparse: SparseWeight | null;
   /** How the input meets codes, if there are any. */
   activations: Activations;
   /** How the input is quantized first; `form` is affine then. */
@@ -114,15 +157,17 @@ export function loadLinear(
   };
   try {
     const [rows, cols] = weight.shape;
-    const fp32 = weight.kind === 'dense' && weight.data instanceof Float32Array ? weight.data : null;
-    const form = fp32 ? packPanels(core, fp32, rows, cols, take(Math.ceil(rows / 8) * cols * 32, false)) : pack(weight, put);
+    const [base, csr] = denseAndSparse(weight);
+    const fp32 = base.kind === 'dense' && base.data instanceof Float32Array ? base.data : null;
+    const form = fp32 ? packPanels(core, fp32, rows, cols, take(Math.ceil(rows / 8) * cols * 32, false)) : pack(base, put);
+    const sparse = csr && packCsr(csr, put);
     const bias = linear.bias ? put(linear.bias) : null;
-    const own = form.kind === 'foreign' ? byteLength(weight) : 0;
+    const own = form.kind === 'foreign' ? byteLength(base) : 0;
     const bytes = blocks.reduce((sum, b) => sum + b.bytes, own);
     const outliers = linear.input?.kind === 'llm-int8' ? { outliers: { columns: 0, of: 0 } } : {};
     const input = linear.input && { input: linear.input };
     return {
-      packed: { out: weight.shape[0], in: weight.shape[1], form, activations, ...input, ...outliers, bias, blocks },
+      packed: { out: weight.shape[0], in: weight.shape[1], form, sparse, activations, ...input, ...outliers, bias, blocks },
       bytes,
       ...outliers,
     };
@@ -136,13 +181,70 @@ export function unload(memory: WasmMemory, packed: PackedWeight): void {
   for (const block of packed.blocks) memory.release(block);
 }
 
-type Put = (data: Uint8Array | Float32Array | Uint16Array | Int32Array, extra?: number) => Block;
+type Put = (data: Uint8Array | Float32Array | Uint16Array | Int32Array | Uint32Array, extra?: number) => Block;
 
 function pack(weight: CompressedTensor, put: Put): PackedWeight['form'] {
   if (weight.kind === 'dense') return packDense(weight, put);
   if (weight.kind === 'affine') return packAffine(weight, put);
   if (weight.kind === 'blocks') return packBlocks(weight, put);
+  if (weight.kind === 'lut') return packTable(weight, put) ?? { kind: 'foreign', weight };
   return { kind: 'foreign', weight };
+}
+
+/** A weight and the sparse rows added to it: they come last, so that decoding adds in the same order. */
+function denseAndSparse(weight: CompressedTensor): [base: CompressedTensor, sparse: Csr | null] {
+  if (weight.kind !== 'sum' || weight.terms.length !== 2 || weight.terms[1]!.kind !== 'csr') return [weight, null];
+  return [weight.terms[0]!, weight.terms[1]];
+}
+
+function packCsr({ rowStart, columns, format, data }: Csr, put: Put): SparseWeight {
+  return { rowStart: put(rowStart), columns: put(columns, 4), values: put(decodeFloats(format, data), 4) };
+}
+
+/** Null where the kernels do not reach: more than 4 bits, tables by column, runs of scales that do not fit rows. */
+function packTable(t: Lut, put: Put): TableWeight | null {
+  const [rows, cols] = t.shape;
+  if (t.bits > 4 || t.tablePer === 'column') return null;
+  const scales = t.scales && rowScales(t.scales, rows, cols);
+  if (scales === null) return null;
+  const size = 2 ** t.bits;
+  const narrow = contiguous(t.tables);
+  const tables = new Float32Array((narrow.length / size) * 16);
+  for (let i = 0; i < narrow.length; i += size) tables.set(narrow.subarray(i, i + size), (i / size) * 16);
+  return {
+    kind: 'table',
+    codes: put(t.bits === 4 ? t.codes : packRows(unpackRows(t.codes, t.bits, rows, cols), 4, rows, cols), OVERREAD),
+    stride: rowBytes(cols, 4),
+    tables: put(tables),
+    tableStride: t.tablePer === 'row' ? 64 : 0,
+    scales: scales ? put(scales.values) : null,
+    groups: scales?.groups ?? 1,
+    groupSize: scales?.groupSize ?? cols,
+  };
+}
+
+/** Scales as f32 [rows, groups], or null where a row is no whole number of groups' runs. */
+function rowScales(scales: Scales, rows: number, cols: number): { values: Float32Array; groups: number; groupSize: number } | null {
+  const stored = scaleValues(scales);
+  if (Array.isArray(scales.block)) {
+    const [height, groupSize] = scales.block;
+    const groups = scaleGrid(scales, [rows, cols])[1];
+    return { values: spreadRows(stored, rows, groups, height), groups, groupSize };
+  }
+  const { flat } = scales.block;
+  if (cols % flat === 0) return { values: stored, groups: cols / flat, groupSize: flat };
+  return flat % cols === 0 ? { values: spreadRows(stored, rows, 1, flat / cols), groups: 1, groupSize: cols } : null;
+}
+
+/** Values that `height` rows share, repeated for each of them. */
+function spreadRows(grid: Float32Array, rows: number, groups: number, height: number): Float32Array {
+  if (height === 1) return grid;
+  const out = new Float32Array(rows * groups);
+  for (let r = 0; r < rows; r++) {
+    const g = Math.floor(r / height) * groups;
+    out.set(grid.subarray(g, g + groups), r * groups);
+  }
+  return out;
 }
 
 function packBlocks(weight: Blocks, put: Put): PackedWeight['form'] {
@@ -198,15 +300,7 @@ function packAffine(t: Affine, put: Put): AffineWeight {
   const up = bits === 8 && !isFloatZeros(t.zeroPoints) ? 128 - 2 ** (t.bits - 1) : 0; // a float moved up would lose its last bits
   const codes = t.bits === bits ? t.codes : widen(t, bits, up);
   const [scaleRows, groups] = scaleGrid(t.scales, t.shape);
-  const perRow = <D extends Float32Array>(grid: D): Float32Array => {
-    if (scaleRows === rows) return grid;
-    const out = new Float32Array(rows * groups);
-    for (let r = 0; r < rows; r++) {
-      const g = Math.floor(r / t.scales.block[0]) * groups;
-      out.set(grid.subarray(g, g + groups), r * groups);
-    }
-    return out;
-  };
+  const perRow = (grid: Float32Array) => spreadRows(grid, rows, groups, t.scales.block[0]);
   return {
     kind: 'affine',
     bits,

@@ -10,6 +10,7 @@ type Fn<N extends number, A extends number[] = []> = A['length'] extends N ? (..
 /** Exports of assembly/index.ts. Pointers and strides in bytes, counts in elements; see there for the parameters. */
 export interface WasmExports {
   heapBase(): number;
+  addCsr: Fn<6>;
   addTo: Fn<7>;
   bytesInput: Fn<3>;
   dotProbe(at: number): number;
@@ -22,6 +23,7 @@ export interface WasmExports {
   decodeBrain: Fn<6>;
   decodeHalf: Fn<6>;
   expRow: Fn<3>;
+  decodeTable: Fn<12>;
   dequantizeInput: Fn<4>;
   fakeQuant: Fn<14>;
   gemmBlock: Fn<11>;
@@ -37,6 +39,7 @@ export interface WasmExports {
   gemvPanels: Fn<9>;
   gemvInt4: Fn<13>;
   gemvInt8: Fn<13>;
+  gemvTable: Fn<13>;
   inputSums: Fn<5>;
   nibbleOrder: Fn<2>;
   packCodes4: Fn<13>;

@@ -4,12 +4,16 @@
  */
 import { type BitsandbytesConfigOpts, bitsandbytesConfig, toBitsandbytesTensors } from '@lmq/checkpoints';
 import { LmqError } from '@lmq/tensor';
+import { isOwnGrid, ownGridBytes } from '../_own-grids.js';
+import type { Stage } from '../api.js';
 import type { FolderFormat } from './format.js';
+import { checkOneScheme } from './one-scheme.js';
 import { checkAffine } from './rules.js';
 import { storedBytes } from './sizes.js';
 
 export const bitsandbytesFolder: FolderFormat = {
-  check: (planned) =>
+  check: (planned) => {
+    if (planned.some(({ stage }) => isOwnGrid(stage.method))) return checkOneScheme('bitsandbytes', ['nf4', 'fp4'], planned, table4Scheme);
     checkAffine(
       {
         target: 'bitsandbytes',
@@ -23,8 +27,14 @@ export const bitsandbytesFolder: FolderFormat = {
         grouped: false,
       },
       planned,
-    ),
-  bytes: (site, dtype) => storedBytes((name, t) => toBitsandbytesTensors(name, t, { dtype }), site),
+    );
+  },
+  bytes(site, dtype) {
+    const { out, in: width, stage } = site;
+    if (!isOwnGrid(stage.method)) return storedBytes((name, t) => toBitsandbytesTensors(name, t, { dtype }), site);
+    const rows = out * Math.ceil(width / 2); // ours begin on bytes, theirs do not
+    return ownGridBytes(out, width, stage) - rows + Math.ceil((out * width) / 2) + STATE_BYTES;
+  },
   begin({ linears, dtype }) {
     const quantized = new Set<string>();
     let type: BitsandbytesConfigOpts['type'] | undefined;
@@ -55,3 +65,16 @@ export const bitsandbytesFolder: FolderFormat = {
     };
   },
 };
+
+/** Weights per scale that bitsandbytes has kernels for. */
+const BLOCKS = [32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/** The JSON beside each 4-bit weight, about: how many digits its offset has only the weights show. */
+const STATE_BYTES = 90;
+
+function table4Scheme({ method, groupSize, doubleQuant }: Stage): { wrong: string[]; scheme: string } {
+  return {
+    wrong: BLOCKS.includes(groupSize) ? [] : [`blocks of ${groupSize}`],
+    scheme: `${method}${doubleQuant ? ' with scales quantized twice' : ''}`,
+  };
+}

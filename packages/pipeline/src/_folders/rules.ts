@@ -3,6 +3,7 @@
  * @module
  */
 import { LmqError } from '@lmq/tensor';
+import { isOwnGrid } from '../_own-grids.js';
 import type { Stage } from '../api.js';
 import type { PlannedSite } from '../plan.js';
 import { unequalPartners } from './affine.js';
@@ -44,6 +45,7 @@ export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[])
   }
   for (const { site, stage, out, in: width } of planned) {
     const wrong: string[] = [];
+    if (isOwnGrid(stage.method)) wrong.push(`method ${stage.method}`);
     if (!rules.bits.includes(stage.bits)) wrong.push(`bits ${stage.bits}`);
     if (stage.trits) wrong.push('trits');
     if (!rules.fp32 && stage.scaleFormat === 'fp32') wrong.push('fp32 scales');

@@ -1,0 +1,132 @@
+/**
+ * Methods with grids of their own, which take neither schemes nor presets: NF4 and FP4, HQQ, SqueezeLLM. Their options, how they are run, and
+ * what they store.
+ * @module
+ */
+import {
+  checkHqq,
+  checkSqueezeLlm,
+  type HqqOpts,
+  hqqLinear,
+  type LinearStats,
+  type QuantizedLinear,
+  type SqueezeLlmOpts,
+  squeezellmLinear,
+  table4Linear,
+} from '@lmq/quant-core';
+import { checkInteger, type Linear, LmqError } from '@lmq/tensor';
+import type { LayerReport, Stage } from './api.js';
+
+export type OwnGridMethod = 'nf4' | 'fp4' | 'hqq' | 'squeezellm';
+
+/** Options that each takes besides `bits`, and those that have another default than other methods'. */
+const OWN_GRIDS: Readonly<Record<OwnGridMethod, { options: readonly (keyof Stage)[]; defaults: Partial<Stage> }>> = {
+  nf4: { options: ['groupSize', 'doubleQuant'], defaults: { groupSize: 64 } },
+  fp4: { options: ['groupSize', 'doubleQuant'], defaults: { groupSize: 64 } },
+  hqq: {
+    options: ['groupSize', 'scaleFormat', 'referenceCompat', 'lpNorm', 'beta', 'kappa', 'iters'],
+    defaults: { groupSize: 64 },
+  },
+  squeezellm: { options: ['sparse', 'sensitivity', 'trueSequential', 'minTokens'], defaults: {} },
+};
+const OWN_OPTIONS: readonly (keyof Stage)[] = ['doubleQuant', 'lpNorm', 'beta', 'kappa', 'iters', 'sparse', 'sensitivity'];
+
+export function isOwnGrid(method: unknown): method is OwnGridMethod {
+  return typeof method === 'string' && Object.hasOwn(OWN_GRIDS, method);
+}
+
+/** What a method's options are when nobody says, where that differs from other methods. */
+export function ownGridDefaults(method: unknown): Partial<Stage> {
+  return isOwnGrid(method) ? OWN_GRIDS[method].defaults : {};
+}
+
+/** Refuses options that a method has not. @throws LmqError `argument/option` */
+export function checkOwnOptions(method: unknown, names: readonly string[], where: string): void {
+  const taken: readonly string[] = isOwnGrid(method) ? ['method', 'match', 'skip', 'bits', ...OWN_GRIDS[method].options] : names;
+  const foreign = names.find((n) => !taken.includes(n) || (!isOwnGrid(method) && OWN_OPTIONS.some((o) => o === n)));
+  if (foreign === undefined) return;
+  const owners = Object.entries(OWN_GRIDS).flatMap(([m, { options }]) => (options.some((o) => o === foreign) ? m : []));
+  throw new LmqError('argument/option', `${where}.${foreign} is no option of ${String(method)}`, {
+    op: 'recipe',
+    ...(isOwnGrid(method)
+      ? { expected: ['bits', ...OWN_GRIDS[method].options].join(', ') }
+      : { hint: `It is one of ${owners.join(' and ')}.` }),
+  });
+}
+
+/** Whether a stage with a grid of its own needs to know the inputs of linears. */
+export function ownGridCalibrates({ method, sensitivity }: Pick<Partial<Stage>, 'method' | 'sensitivity'>): boolean {
+  return method === 'squeezellm' && sensitivity !== 'uniform';
+}
+
+/** @throws LmqError `argument/option` for values out of range, whatever the shape */
+export function checkOwnGrid(stage: Stage, name: string): void {
+  const { method, bits, groupSize } = stage;
+  if (method === 'hqq') checkHqq(hqqOpts(stage));
+  else if (method === 'squeezellm') checkSqueezeLlm(squeezeOpts(stage));
+  else {
+    if (bits !== 4)
+      throw new LmqError('argument/option', `${method} has 4 bits, not ${bits}`, { op: 'recipe', tensor: name, hint: 'Leave bits out.' });
+    checkInteger(groupSize, 'groupSize', 1, 2 ** 20, 'recipe');
+  }
+}
+
+type Facts = Pick<LayerReport, 'doubleQuant' | 'sensitivity' | 'outliers'>;
+
+/** Quantizes a linear; without statistics, one that needs them counts its weights alike, and `note` says so. */
+export async function quantizeOwnGrid(
+  linear: Linear,
+  stats: LinearStats,
+  stage: Stage & { method: OwnGridMethod },
+  signal?: AbortSignal,
+): Promise<QuantizedLinear & { facts: Facts; note?: string }> {
+  switch (stage.method) {
+    case 'hqq':
+      return { ...hqqLinear(linear, stats, hqqOpts(stage)), facts: {} };
+    case 'squeezellm': {
+      const blind = ownGridCalibrates(stage) && !stats.hessian;
+      const opts = { ...squeezeOpts(stage), ...(blind && { sensitivity: 'uniform' as const }), signal };
+      const { linear: out, report } = await squeezellmLinear(linear, stats, opts);
+      const facts = { sensitivity: report.sensitivity, outliers: report.outliers };
+      return { linear: out, report, facts, ...(blind && { note: 'no calibration token reached this linear: weights count alike' }) };
+    }
+    default: {
+      const { method: table, groupSize: blockSize, doubleQuant } = stage;
+      return { ...table4Linear(linear, stats, { table, blockSize, doubleQuant }), facts: doubleQuant ? { doubleQuant } : {} };
+    }
+  }
+}
+
+function hqqOpts({ bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters }: Stage): HqqOpts {
+  return { bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters };
+}
+
+function squeezeOpts({ bits, sparse, sensitivity = 'hessian-diagonal' }: Stage): SqueezeLlmOpts {
+  return { bits, sparse: typeof sparse === 'number' ? { share: sparse } : sparse, sensitivity };
+}
+
+/**
+ * Stored bytes of a linear. Which outliers there are only the weights show: those of `share` are counted, and none taken off for whole rows, which
+ * hold more than their part.
+ */
+export function ownGridBytes(out: number, width: number, stage: Stage): number {
+  const { method, bits, groupSize, scaleFormat, doubleQuant } = stage;
+  const codes = out * Math.ceil((width * bits) / 8);
+  if (method === 'hqq') {
+    const groups = out * (groupSize < 0 ? 1 : width / groupSize);
+    return codes + 2 * groups * (scaleFormat === 'fp32' ? 4 : 2);
+  }
+  if (method !== 'squeezellm') {
+    const scales = Math.ceil((out * width) / groupSize);
+    return codes + 64 + (doubleQuant ? scales + 4 * Math.ceil(scales / 256) + 1024 + 4 : 4 * scales);
+  }
+  const { sparse = false } = squeezeOpts(stage);
+  const table = 4 * 2 ** bits;
+  if (sparse === false) return codes + out * table;
+  const { share = 0.0045, format = 'fp16', fullRows = 0 } = sparse === true ? {} : sparse;
+  const size = format === 'fp32' ? 4 : 2;
+  const rest = out - fullRows;
+  const outliers = Math.floor((share * rest * width * out) / out);
+  const whole = fullRows ? fullRows * width * size + 4 * out : 0;
+  return rest * (codes / out + table) + outliers * (4 + size) + (outliers ? 4 * (rest + 1) : 0) + whole;
+}
