@@ -10,8 +10,8 @@
  * groups when it rises, though the mean of |e| is not what the steps make small); β grows by κ, as published (there, κ is a parameter without
  * effect); scale and zero point are rounded to their stored format before codes are chosen (there, after);
  * groups of small numbers keep their scale (there, ranges below 1e-4 get a scale of 1 and scales stay above 5e-5); and a range so far from
- * zero that the stored zero point could not tell codes apart is widened to zero. `referenceCompat` brings the published code back, with what
- * its configuration adds for 4 bits: the zero point starts at an integer.
+ * zero that the stored zero point could not tell codes apart is widened to zero. `referenceCompat` brings the published code back.
+ * At 4 bits zero points start at integers, as its configuration says.
  *
  * float32 at every step, as the reference on a CPU; means are added up in float64. O(out · in · iters).
  * @module
@@ -166,6 +166,7 @@ function solveGroup(values: Float32Array, g: number, scales: Float32Array, zeros
     scale = stored((max - min) / maxCode) || 1;
     zero = stored(-min / scale);
   }
+  if (s.bits === 4) zero = rint(zero);
   for (let i = 0, beta = s.beta; i < iters; i++, beta *= kappa) {
     const outlier = outlierPart(lpNorm, beta);
     let sum = 0;
