@@ -34,8 +34,7 @@ export interface WasmBackendOpts {
 const RESERVED = 65536;
 
 /**
- * A backend of SIMD WebAssembly, variant `wasm-simd128` or `wasm-relaxed`. `load` throws `backend/unsupported` for `Linear.input`; for
- * rounded inputs pass `activations` to it. With `threads`, ops throw `backend/lost` once a worker has died.
+ * A backend of SIMD WebAssembly, variant `wasm-simd128` or `wasm-relaxed`. With `threads`, ops throw `backend/lost` once a worker has died.
  * @throws LmqError `backend/unsupported` where WebAssembly SIMD is missing, or `kernel` is `relaxed` and relaxed SIMD is, or a worker cannot start;
  * `backend/memory` when the engine gives no memory; `argument/option` for an option out of range
  */

@@ -11,6 +11,7 @@ import { convertModel } from '../src/_node/convert-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
 import type { InputName, InputSpec } from '../src/input-quant.js';
+import { quantizeBlocks } from '../src/quantize-blocks.js';
 import { parseRecipe } from '../src/recipe.js';
 import { openNano, windows } from './_nano.js';
 
@@ -72,6 +73,21 @@ it('static ranges come from calibration, one for each input of a block', async (
   };
   const widest = await scaleOf('minmax');
   for (const range of ['percentile', 'mse'] as const) expect(await scaleOf(range)).toBeLessThanOrEqual(widest);
+});
+
+it('experts that no token reaches have no range: their scale is found at run time, and reports say so', async () => {
+  const moe = await openModel('lmq-nano-moe');
+  const recipe = parseRecipe({ stages: [stage('int8-static')] });
+  let unreached = 0;
+  for await (const { layers } of quantizeBlocks({ ...moe, backend: nano.backend, recipe, calibration: [windows[0]!.slice(0, 6)] })) {
+    for (const { input, fallback } of layers) {
+      const fixed = input?.kind === 'int8' && input.static !== undefined;
+      expect(fallback).toEqual(fixed ? undefined : expect.stringContaining('found at run time'));
+      if (!fixed) unreached++;
+    }
+  }
+  expect(unreached).toBeGreaterThan(0);
+  await moe.close();
 });
 
 it('an lmq folder keeps how inputs are quantized, and runs so', async () => {
