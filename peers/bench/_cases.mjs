@@ -5,6 +5,12 @@ import { clocks, inTurns, summary, time } from './_time.mjs';
 
 const ROUNDS = 7;
 const GROUP = 32;
+/** Inputs of W8A8 (onnxruntime-web's is the first) and of LLM.int8(), whose threshold six planted columns reach. */
+const INPUTS = {
+  'int8 per tensor, asymmetric': { kind: 'int8', per: 'tensor', symmetric: false },
+  'int8 per token, symmetric': { kind: 'int8', per: 'token', symmetric: true },
+  'LLM.int8()': { kind: 'llm-int8', threshold: 5.2 },
+};
 
 /** Largest difference from the first engine's result, as a part of its largest value. */
 const TOLERANCE = { float32: 1e-4, int16: 1e-3, int8: 0.03 };
@@ -30,6 +36,10 @@ export async function runCases(engines, { pattern = '', rounds = ROUNDS, print }
     for (const activations of e.nbits ? ['float32', 'int16', 'int8'] : []) {
       const codes = Uint8Array.from({ length: (n * n) / 2 }, () => rng.below(256));
       short.push(await e.nbits(codes, random((n * n) / GROUP), n, n, GROUP, activations));
+    }
+    for (const input of e.int8 ? Object.values(INPUTS) : []) {
+      const codes = Int8Array.from({ length: n * n }, () => rng.below(255) - 127);
+      if (e === lmq || input === INPUTS['int8 per tensor, asymmetric']) short.push(await e.int8(codes, random(n), n, n, input));
     }
     for (const loaded of short) {
       for (const tokens of [1, 64]) {
@@ -119,6 +129,29 @@ export async function runCases(engines, { pattern = '', rounds = ROUNDS, print }
           load: () => e.nbits(codes, scales, n, n, GROUP, activations),
           tolerance: TOLERANCE[activations],
           ceiling: activations === 'float32' ? 'float' : 'integer',
+        }));
+      });
+    await measure(title, 2 * tokens * n * n, contenders, { run, result: run });
+  }
+
+  for (const tokens of [1, 8, 128]) {
+    const n = 4096;
+    const title = `W8A8, ${tokens} token${tokens > 1 ? 's' : ''} x ${n}²`;
+    if (!wanted.test(title)) continue;
+    const codes = Int8Array.from({ length: n * n }, () => rng.below(255) - 127);
+    const scales = Float32Array.from({ length: n }, () => 0.001 + 0.0001 * rng.below(100));
+    const x = random(tokens * n);
+    for (let i = 0; i < 6; i++) x[700 * i] = 5.3;
+    const run = (loaded) => loaded.run(x, tokens);
+    const contenders = engines
+      .filter((e) => e.int8)
+      .flatMap((e) => {
+        if (e !== lmq) return { name: e.name, load: () => e.int8(codes, scales, n, n), tolerance: TOLERANCE.int8 };
+        return Object.entries(INPUTS).map(([name, input]) => ({
+          name: `${e.name}, ${name}`,
+          load: () => e.int8(codes, scales, n, n, input),
+          tolerance: TOLERANCE.int8,
+          ceiling: 'integer',
         }));
       });
     await measure(title, 2 * tokens * n * n, contenders, { run, result: run });

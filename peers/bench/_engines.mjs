@@ -6,13 +6,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import * as ort from 'onnxruntime-web';
 import { wasmBackend } from '../../packages/kernels-wasm/dist/index.js';
 import { matrix } from '../../packages/tensor/dist/index.js';
-import { gemmModel, matMulNBitsModel } from './_onnx.mjs';
+import { dynamicQuantizeModel, gemmModel, matMulNBitsModel } from './_onnx.mjs';
 
-/** lmq. `activations`: how inputs meet the codes of a 4-bit weight. */
+/** lmq. `activations`: how inputs meet the codes of a 4-bit weight; `input`: how they are quantized for one of 8 bits per row. */
 export async function lmqEngine() {
   const backend = await wasmBackend({ threads: 1 });
-  const loaded = (weight, activations) => {
-    const w = backend.load({ weight }, { activations });
+  const loaded = (weight, activations, input) => {
+    const w = backend.load({ weight, ...(input && { input }) }, { activations });
     return {
       async run(x, rows) {
         const s = backend.scope();
@@ -38,6 +38,19 @@ export async function lmqEngine() {
           scales: { block: [1, group], format: 'fp32', data: scales },
         },
         activations,
+      ),
+    int8: (codes, scales, rows, cols, input) =>
+      loaded(
+        {
+          kind: 'affine',
+          shape: [rows, cols],
+          bits: 8,
+          groupSize: cols,
+          codes: Uint8Array.from(codes, (q) => q + 128),
+          scales: { block: [1, cols], format: 'fp32', data: scales },
+        },
+        'float32',
+        input,
       ),
     gram(x, tokens, n) {
       const s = backend.scope();
@@ -81,6 +94,7 @@ export async function ortEngine(wasmPaths) {
     name: `onnxruntime-web ${ort.env.versions.web}`,
     gemm: (w, rows, cols) => loaded(gemmModel(w, rows, cols), cols),
     nbits: (codes, scales, rows, cols, group) => loaded(matMulNBitsModel(codes, scales, rows, cols, group), cols),
+    int8: (codes, scales, rows, cols) => loaded(dynamicQuantizeModel(codes, scales, rows, cols), cols),
   };
 }
 

@@ -1,4 +1,4 @@
-// The two models that onnxruntime-web is timed with: one node and its constant weight.
+// The models that onnxruntime-web is timed with: one node and its constant weight.
 import { planOnnx } from '../../packages/checkpoints/dist/index.js';
 
 const bytesOf = (data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -42,6 +42,26 @@ export function matMulNBitsModel(codes, scales, rows, cols, group) {
     constants: [
       { name: 'w', type: 'UINT8', shape: [rows, cols / group, group / 2], data: bytesOf(codes) },
       { name: 'scales', type: 'FLOAT', shape: [(rows * cols) / group], data: bytesOf(scales) },
+    ],
+  });
+}
+
+/**
+ * y = x W^T with int8 codes of W and a scale per row of it; x is rounded to uint8 at run time, one scale and zero point for all of it. What
+ * onnxruntime makes of DynamicQuantizeLinear and MatMulInteger.
+ * @param codes Int8Array [rows, cols]
+ */
+export function dynamicQuantizeModel(codes, scales, rows, cols) {
+  const transposed = new Int8Array(codes.length);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) transposed[c * rows + r] = codes[r * cols + c];
+  return model({
+    rows,
+    cols,
+    op: 'DynamicQuantizeMatMul',
+    domain: 'com.microsoft',
+    constants: [
+      { name: 'w', type: 'INT8', shape: [cols, rows], data: bytesOf(transposed) },
+      { name: 'scales', type: 'FLOAT', shape: [rows], data: bytesOf(scales) },
     ],
   });
 }

@@ -1,9 +1,8 @@
-"""What the readers of folders share: lmq writes them, and a function checks each."""
+"""What the readers of folders share: lmq converts a model to them, and a function checks each."""
 import subprocess, sys, tempfile
 from pathlib import Path
 from safetensors.torch import load_file
-
-ROOT = Path(__file__).resolve().parents[2]
+from _packages import ROOT, lmq, ours
 
 
 def parts_of(stored, module):
@@ -11,12 +10,15 @@ def parts_of(stored, module):
 
 
 def check_folders(format, check):
-    """Calls check(folder, tensors, what lmq decodes each weight to) for every folder of the format; exits with the number that failed."""
+    """Calls check(folder, tensors, what lmq decodes each linear to) for every folder of the format; exits with the number that failed."""
     with tempfile.TemporaryDirectory() as tmp:
-        subprocess.run(["node", ROOT / "tools/python-readers/folders.mjs", format, tmp], check=True)
+        subprocess.run(["node", ROOT / "tools/python-readers/sources.mjs", format, Path(tmp) / "sources"], check=True)
         failed = 0
-        for folder in sorted(p for p in Path(tmp).iterdir() if p.is_dir()):
-            decoded = load_file(Path(tmp) / f"{folder.name}-decoded.safetensors")
+        for source in sorted((Path(tmp) / "sources").iterdir()):
+            folder = Path(tmp) / source.name
+            _, _, variant = source.name.partition("+")
+            lmq("convert", source, "-o", folder, "--export", ":".join(filter(None, [format.replace("_", "-"), variant])))
+            decoded = {name: t for name, t in ours(folder).items() if name.endswith("_proj.weight")}
             try:
                 check(folder, load_file(folder / "model.safetensors"), decoded)
                 print(f"{folder.name}: {len(decoded)} linears are the same")

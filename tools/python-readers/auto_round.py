@@ -37,7 +37,7 @@ def check(folder, stored, decoded):
         found, dtype = decode(config["packing_format"], parts_of(stored, module), config["bits"], config["group_size"], want.shape[1], want.shape[0])
         assert torch.equal(found.detach(), want.to(dtype)), f"{module}: other weights"
     if "awq" not in folder.name:  # which AutoRound multiplies with on a GPU only
-        run(load(folder, torch.bfloat16, ("g_idx",) if "v2" in folder.name else ()))
+        run(load(folder, torch.bfloat16, ("g_idx",) if "gptqmodel" in folder.name else ()))
 
 
 check_folders("auto_round", check)

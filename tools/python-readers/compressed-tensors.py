@@ -8,6 +8,9 @@ Packed zero points are loaded with dequantize=True: without it, compressed-tenso
 """
 import json, subprocess, sys, tempfile
 from pathlib import Path
+
+here = Path(__file__).resolve().parent
+sys.path = [p for p in sys.path if Path(p or ".").resolve() != here]  # files beside this one have packages' names
 import torch
 from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.quantization import QuantizationScheme

@@ -1,8 +1,8 @@
 /**
- * What GPTQ and AWQ files can hold of an `affine` tensor.
+ * What files of integers can hold of an `affine` tensor.
  * @module
  */
-import { isFloatZeros, validate, zeroValues } from '@lmq/formats';
+import { validate, zeroBetweenCodes } from '@lmq/formats';
 import type { Affine, CompressedTensor, FloatFormat } from '@lmq/tensor';
 import { fail } from './_checks.js';
 import { FLOAT_DTYPES } from './_dtypes.js';
@@ -38,6 +38,13 @@ export function refusal(tensor: string, op: string): Refuse {
     fail('export/unsupported', what, { op, tensor, expected, found, ...(hint !== undefined && { hint }) });
 }
 
+/** Refuses zero points that are no integers, those of HQQ. */
+export function checkZeroPoints(t: Affine, refuse: Refuse): void {
+  const between = zeroBetweenCodes(t);
+  if (between !== undefined)
+    refuse('a zero point between codes cannot be stored', `integers 0 … ${2 ** t.bits - 1}`, between, 'Write HQQ.');
+}
+
 /** @throws LmqError `argument/value` for a name that is not `<module>.weight`, `argument/*` for a tensor that is not valid, `export/unsupported` */
 export function exportable(name: string, t: CompressedTensor, op: string): Exportable {
   const module = moduleOf(name, op);
@@ -50,11 +57,7 @@ export function exportable(name: string, t: CompressedTensor, op: string): Expor
     refuse('scales of this format cannot be stored', 'fp16 or bf16', format, 'Runtimes would round them; quantize with fp16 scales.');
   const [out, inputs] = t.shape;
   const groups = Math.ceil(inputs / t.groupSize);
-  if (isFloatZeros(t.zeroPoints)) {
-    const largest = 2 ** t.bits - 1;
-    const bad = zeroValues(t, 0, out * groups).find((z) => !(Number.isInteger(z) && z >= 0 && z <= largest));
-    if (bad !== undefined) refuse('a zero point between codes cannot be stored', `integers 0 … ${largest}`, bad, 'Write HQQ.');
-  }
+  checkZeroPoints(t, refuse);
   return {
     module,
     t,

@@ -4,7 +4,7 @@
  */
 import { type CompressedTensorsPacking, FLOAT_TRAITS, validate } from '@lmq/formats';
 import { type Affine, type CompressedTensor, checkOneOf, type GridScales, type Minifloat } from '@lmq/tensor';
-import type { Refuse } from './_affine-export.js';
+import { checkZeroPoints, type Refuse } from './_affine-export.js';
 import { unevenGroup } from './_group-index.js';
 
 export type CompressedTensorsFormat =
@@ -69,6 +69,7 @@ function intScheme(t: Affine, format: CompressedTensorsFormat, refuse: Refuse): 
   const { format: scale } = t.scales;
   if (scale !== 'fp16' && scale !== 'bf16' && (scale !== 'fp32' || format === 'pack-quantized'))
     refuse('scales of this format cannot be stored', 'fp16 or bf16', scale, 'Runtimes would round them; quantize with fp16 scales.');
+  checkZeroPoints(t, refuse);
   const weights = sharing(t.scales, t.shape, refuse);
   const actOrder = t.groupIndex !== undefined && t.groupSize < inputs;
   if (actOrder) {

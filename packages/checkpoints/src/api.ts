@@ -1,4 +1,4 @@
-import type { CompressedTensor } from '@lmq/tensor';
+import type { CompressedTensor, InputQuant } from '@lmq/tensor';
 
 /** Random access to bytes: a file, a Blob, an URL, memory. */
 export interface ByteSource {
@@ -37,6 +37,8 @@ export interface Checkpoint {
   readonly metadata: ReadonlyMap<string, unknown>;
   /** Set where somebody decided what becomes of NaN and infinity (`guardNonFinite`): then models do not refuse them. */
   readonly nonFinite?: 'warn' | 'zero';
+  /** How the inputs of linears are quantized at run time, by the name of the weight; those that are not here are not. */
+  readonly inputs?: ReadonlyMap<string, InputQuant>;
   /** What the model was made for and its weights do not show, e.g. that inputs are rounded to int8. */
   readonly warnings?: readonly string[];
   /**
@@ -106,4 +108,6 @@ export interface LmqEntry {
   /** Shape in the original checkpoint, slowest axis first, e.g. `[4096]` for a norm. */
   shape: number[];
   layout: LmqLayout;
+  /** How the input of the linear that has this weight is quantized at run time; absent: it is not. */
+  input?: InputQuant;
 }

@@ -27,7 +27,7 @@ export function compressedTensorsScheme(name: string, tensor: CompressedTensor, 
  * The parts of the weight `<module>.weight`, `<module>.weight_packed` or `.weight`, `.weight_scale` …, codes and scales as they are. A bias is
  * written beside them like any other tensor.
  * @throws LmqError `export/unsupported` for what the format cannot hold: other layouts; inputs that are not whole groups; packed integers
- * with scales in float32; groups of uneven numbers of columns; MX and NVFP4 in other groups than 32 and 16, or with a global scale to
+ * with scales in float32; zero points between codes; groups of uneven numbers of columns; MX and NVFP4 in other groups than 32 and 16, or with a global scale to
  * multiply with; E5M2 and E3M2; `argument/*`
  */
 export function toCompressedTensors(name: string, tensor: CompressedTensor, opts: CompressedTensorsOpts = {}): TensorToWrite[] {

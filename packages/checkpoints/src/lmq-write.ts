@@ -7,7 +7,7 @@
  * @module
  */
 import { validate } from '@lmq/formats';
-import type { CompressedTensor } from '@lmq/tensor';
+import { type CompressedTensor, checkInputQuant, type InputQuant } from '@lmq/tensor';
 import { asMatrix, fail } from './_checks.js';
 import { writeLayout } from './_lmq-layouts.js';
 import { isTensorName } from './_safetensors-header.js';
@@ -22,16 +22,19 @@ export const LMQ_MANIFEST = 'lmq.json';
 /**
  * A tensor's entry for `lmq.json` and its data as physical tensors, bits unchanged. The data is not copied.
  * @param shape shape in the original checkpoint, e.g. `[4096]` for a norm; default the tensor's own
- * @throws LmqError `argument/*` when the tensor is not valid or the shape is another one
+ * @param input how the linear's input is quantized at run time
+ * @throws LmqError `argument/*` when the tensor is not valid or the shape is another one, `backend/unsupported` when `input` does not suit it
  */
 export function toLmqTensors(
   name: string,
   t: CompressedTensor,
   shape: readonly number[] = t.shape,
+  input?: InputQuant,
 ): { entry: LmqEntry; tensors: TensorToWrite[] } {
   const op = 'toLmqTensors';
   if (!isTensorName(name)) fail('argument/value', 'not a tensor name', { op, tensor: name });
   validate(t);
+  if (input) checkInputQuant({ weight: t, input }, op);
   const [rows, cols] = asMatrix(shape);
   if (rows !== t.shape[0] || cols !== t.shape[1])
     fail('argument/shape', 'the original shape is not that of the tensor', {
@@ -43,7 +46,7 @@ export function toLmqTensors(
   const tensors: TensorToWrite[] = [];
   const layout = writeLayout(t, name, tensors);
   if (t.kind === 'dense') tensors[0]!.shape = [...shape]; // what any safetensors reader expects of an uncompressed tensor
-  return { entry: { shape: [...shape], layout }, tensors };
+  return { entry: { shape: [...shape], layout, ...(input && { input }) }, tensors };
 }
 
 /**

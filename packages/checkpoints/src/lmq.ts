@@ -4,7 +4,7 @@
  * @module
  */
 import { layoutName } from '@lmq/formats';
-import { type ErrorFacts, printable } from '@lmq/tensor';
+import { checkInputQuant, type ErrorFacts, type InputQuant, isLmqError, printable } from '@lmq/tensor';
 import { asMatrix, countOf, fail, MAX_DIM, MAX_RANK, missingTensor } from './_checks.js';
 import { createJsonReader } from './_json.js';
 import { type LayoutPlan, planLayout, skeleton } from './_lmq-layouts.js';
@@ -78,18 +78,44 @@ function readShape(value: unknown, where: ErrorFacts): number[] {
   return ok ? (value as number[]) : fail('file/format', 'not a shape', { ...where, found: value });
 }
 
-function planTensor(name: string, value: unknown, where: ErrorFacts): { shape: number[]; plan: LayoutPlan } {
+function planTensor(name: string, value: unknown, where: ErrorFacts): { shape: number[]; plan: LayoutPlan; input?: InputQuant } {
   const entry = fieldsOf(value);
   const keys = entry ? Object.keys(entry) : [];
-  if (!entry || keys.length !== 2 || !('shape' in entry && 'layout' in entry))
-    return fail('file/format', 'an entry is not a shape and a layout', { ...where, expected: 'shape, layout', found: keys.join(', ') });
+  if (!entry || !('shape' in entry && 'layout' in entry) || keys.length !== ('input' in entry ? 3 : 2))
+    return fail('file/format', 'an entry is not a shape, a layout and perhaps an input', {
+      ...where,
+      expected: 'shape, layout, input',
+      found: keys.join(', '),
+    });
   const shape = readShape(entry.shape, where);
   const report = (what: string, expected: string, found: unknown): never => fail('file/format', what, { ...where, expected, found });
   const plan = planLayout(entry.layout, name, shape, { fail: report });
   const matrix = (entry.layout as Fields).shape as number[];
   const [rows, cols] = asMatrix(shape);
   if (matrix[0] !== rows || matrix[1] !== cols) report('shape and layout disagree', `[${rows}, ${cols}]`, `[${matrix.join(', ')}]`);
-  return { shape, plan };
+  return { shape, plan, ...('input' in entry && { input: readInput(entry.input, plan, where) }) };
+}
+
+function readInput(value: unknown, plan: LayoutPlan, where: ErrorFacts): InputQuant {
+  const bad = (found: string): never => fail('file/format', 'not an input quantization', { ...where, found });
+  const fields = fieldsOf(value) ?? bad(JSON.stringify(value));
+  const { kind, per, symmetric, threshold } = fields;
+  const grid = fields.static === undefined ? undefined : (fieldsOf(fields.static) ?? bad('static is not an object'));
+  const known = kind === 'llm-int8' ? ['kind', 'threshold'] : ['kind', 'per', 'symmetric', 'static'];
+  const strange = [
+    ...Object.keys(fields).filter((k) => !known.includes(k)),
+    ...Object.keys(grid ?? {}).filter((k) => k !== 'scale' && k !== 'zeroPoint'),
+  ];
+  if (strange.length > 0) bad(strange.join(', '));
+  const fixed = grid && { static: { scale: grid.scale, zeroPoint: grid.zeroPoint } };
+  const input = (kind === 'llm-int8' ? { kind, threshold } : { kind, per, symmetric, ...fixed }) as InputQuant;
+  try {
+    checkInputQuant({ weight: skeleton(plan), input }, OP);
+  } catch (e) {
+    if (!isLmqError(e)) throw e;
+    bad(e.message);
+  }
+  return input;
 }
 
 /**
@@ -104,10 +130,12 @@ export function openLmq(manifestText: string, physical: SafetensorsFile, manifes
   const manifest = readManifest(manifestText, file);
   const tensors = new Map<string, TensorInfo>();
   const plans = new Map<string, LayoutPlan>();
+  const inputs = new Map<string, InputQuant>();
   const claimed = new Set<string>();
   for (const [name, { value, at }] of manifest.tensors) {
     const where = { op: OP, file, tensor: name, offset: at };
-    const { shape, plan } = planTensor(name, value, where);
+    const { shape, plan, input } = planTensor(name, value, where);
+    if (input) inputs.set(name, input);
     let bytes = 0;
     let holder = file;
     for (const claim of plan.claims) {
@@ -142,6 +170,7 @@ export function openLmq(manifestText: string, physical: SafetensorsFile, manifes
     format: 'lmq',
     tensors,
     metadata: new Map(Object.entries(manifest.info)),
+    ...(inputs.size > 0 && { inputs }),
     async read(name) {
       const plan = plans.get(name) ?? missingTensor(name, file, 'read');
       const bytes: Uint8Array[] = [];

@@ -29,6 +29,7 @@ export function guardNonFinite(base: Checkpoint, policy: NonFinitePolicy, onFoun
     format: base.format,
     tensors: base.tensors,
     metadata: base.metadata,
+    ...(base.inputs && { inputs: base.inputs }),
     ...(base.warnings && { warnings: base.warnings }),
     ...(policy !== 'error' && { nonFinite: policy }),
     async read(name) {

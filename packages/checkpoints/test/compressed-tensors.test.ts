@@ -601,6 +601,7 @@ describe('writing', () => {
     ['affine or minifloat', { kind: 'dense', shape: [1, 1], format: 'fp32', data: new Float32Array(1) }],
     ['a multiple of 16', affine(4, 40)],
     ['fp16 or bf16', affine(4, 32, { scales: { block: [1, 16], format: 'fp32', data: new Float32Array(8).fill(1) } })],
+    ['integers 0 … 15', affine(4, 32, { zeroPoints: { format: 'fp16', data: new Uint16Array(8).fill(0x4780) } })],
     ['16 columns a group', affine(4, 32, { groupIndex: new Int32Array(32) })],
     ['groups', affine(4, 32, { block: [2, 16], groupIndex: Int32Array.from({ length: 32 }, (_, c) => c % 2) })],
     ['pack-quantized or int-quantized', affine(4, 32), 'float-quantized'],

@@ -1,5 +1,15 @@
 import { encodeBlocks, encodeMx, encodeNvfp4, encodeTable4, packRows, packStream } from '@lmq/formats';
-import { type Affine, type CompressedTensor, createRng, type Dense, type FloatFormat, type Lut, matrix, ndarray } from '@lmq/tensor';
+import {
+  type Affine,
+  type CompressedTensor,
+  createRng,
+  type Dense,
+  type FloatFormat,
+  type InputQuant,
+  type Lut,
+  matrix,
+  ndarray,
+} from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import type { LmqEntry, SafetensorsFile, TensorToWrite } from '../src/api.js';
 import { openLmq } from '../src/lmq.js';
@@ -141,12 +151,12 @@ function bare(t: CompressedTensor): unknown {
 }
 
 async function store(
-  tensors: Record<string, [CompressedTensor, number[]?]>,
+  tensors: Record<string, [CompressedTensor, number[]?, InputQuant?]>,
 ): Promise<{ manifest: string; physical: SafetensorsFile; entries: [string, LmqEntry][] }> {
   const list: TensorToWrite[] = [];
   const entries: [string, LmqEntry][] = [];
-  for (const [name, [t, shape]] of Object.entries(tensors)) {
-    const { entry, tensors } = toLmqTensors(name, t, shape);
+  for (const [name, [t, shape, input]] of Object.entries(tensors)) {
+    const { entry, tensors } = toLmqTensors(name, t, shape, input);
     entries.push([name, entry]);
     list.push(...tensors);
   }
@@ -200,6 +210,40 @@ describe('the lmq format', () => {
     await expectFailure(() => toLmqTensors('w', { ...t, codes: new Uint8Array(3) }), 'argument/shape');
     await expectFailure(() => toLmqTensors('w', t, [30]), 'argument/shape', { tensor: 'w' });
     await expectFailure(() => toLmqTensors('__proto__', t), 'argument/value');
+  });
+
+  it.each<InputQuant>([
+    { kind: 'int8', per: 'token', symmetric: true },
+    { kind: 'int8', per: 'tensor', symmetric: false, static: { scale: Math.fround(0.03), zeroPoint: -7 } },
+    { kind: 'llm-int8', threshold: 6 },
+  ])('keeps how inputs are quantized: %o', async (input) => {
+    const { manifest, physical } = await store({ w: [affine(3, 64, 8, 64, 'fp32'), [3, 64], input], v: [dense(2, 2)] });
+    expect([...openLmq(manifest, physical).inputs!]).toEqual([['w', input]]);
+    expect((await failure(() => store({ w: [dense(2, 2), [2, 2], input] }))).code).toBe('backend/unsupported');
+  });
+
+  it.each<[string, unknown]>([
+    ['no object', 8],
+    ['an unknown kind', { kind: 'fp8' }],
+    ['a field too many', { kind: 'llm-int8', threshold: 6, x: 1 }],
+    ['fields of another kind', { kind: 'int8', per: 'token', symmetric: true, threshold: 6 }],
+    ['a threshold below 0', { kind: 'llm-int8', threshold: -6 }],
+    ['no threshold', { kind: 'llm-int8' }],
+    ['a static scale per token', { kind: 'int8', per: 'token', symmetric: true, static: { scale: 1, zeroPoint: 0 } }],
+    ['a static scale of 0', { kind: 'int8', per: 'tensor', symmetric: true, static: { scale: 0, zeroPoint: 0 } }],
+    ['a static scale without a zero point', { kind: 'int8', per: 'tensor', symmetric: true, static: { scale: 1 } }],
+    ['a static scale with more', { kind: 'int8', per: 'tensor', symmetric: true, static: { scale: 1, zeroPoint: 0, x: 1 } }],
+    ['nothing', null],
+  ])('refuses input quantization that is %s', async (_, input) => {
+    const { physical, entries } = await store({ w: [affine(3, 64, 8, 64, 'fp32')] });
+    const manifest = lmqManifest([['w', { ...entries[0]![1], input: input as InputQuant }]]);
+    await expectFailure(() => openLmq(manifest, physical), 'file/format', { tensor: 'w', file: 'lmq.json' });
+  });
+
+  it('refuses input quantization of a weight without integers', async () => {
+    const { physical, entries } = await store({ w: [dense(2, 2)] });
+    const manifest = lmqManifest([['w', { ...entries[0]![1], input: { kind: 'llm-int8', threshold: 6 } }]]);
+    await expectFailure(() => openLmq(manifest, physical), 'file/format', { tensor: 'w' });
   });
 
   it('reads only what is in the manifest', async () => {
@@ -453,6 +497,7 @@ describe('damaged lmq folders', () => {
       q: [LAYOUTS['lut, scales quantized twice']!],
       f: [LAYOUTS.NVFP4!],
       n: [dense(1, 4), [4]],
+      i: [affine(2, 32, 8, 32, 'fp32'), [2, 32], { kind: 'int8', per: 'tensor', symmetric: false, static: { scale: 0.5, zeroPoint: 3 } }],
     });
     const mutate = createRng(5);
     for (let i = 0; i < 2000; i++) {

@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { jsBackend } from '@lmq/kernels-js';
 import { type WasmBackendOpts, wasmBackend } from '@lmq/kernels-wasm';
-import { blockStage, type ExportName, parseRecipe, type Recipe, type Stage } from '@lmq/pipeline';
+import { blockStage, type ExportName, INPUT_NAMES, parseRecipe, type Recipe, type Stage } from '@lmq/pipeline';
 import { type Backend, LmqError } from '@lmq/tensor';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Context } from './run.js';
@@ -57,7 +57,10 @@ export function addBackend(c: Command): Command {
 /** How quantized weights meet their inputs, for commands that run a model. */
 export function addActivations(c: Command): Command {
   return c.addOption(
-    new Option('--activations <format>', 'multiply quantized weights with inputs as they are, or rounded to integers, which is faster')
+    new Option(
+      '--activations <format>',
+      'multiply quantized weights with inputs as they are, or rounded to integers, which is faster; linears quantized with --input keep to that',
+    )
       .choices(['float32', 'int16', 'int8'])
       .default('float32'),
   );
@@ -103,6 +106,12 @@ export function addStageOptions(c: Command): Command {
       ]),
     )
     .addOption(new Option('--scale-format <format>', 'stored format of the scales (default: fp16)').choices(['fp16', 'bf16', 'fp32']))
+    .addOption(
+      new Option(
+        '--input <name>',
+        'quantize the inputs of the linears at run time, and multiply in integers: per token, per tensor, with scales from calibration, or LLM.int8() (default: not at all)',
+      ).choices(INPUT_NAMES),
+    )
     .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
     .option('--group-aware', 'gptq: the same within and among groups, which stay in order')
     .addOption(new Option('--static-groups [ordered]', 'gptq: find all scales first; ordered: of groups in act-order').choices(['ordered']))
@@ -167,6 +176,7 @@ const STAGE_FLAGS = [
   'preset',
   'clip',
   'scaleFormat',
+  'input',
   'actOrder',
   'groupAware',
   'staticGroups',

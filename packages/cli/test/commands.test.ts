@@ -182,6 +182,22 @@ describe('quantize, eval and generate', () => {
     expect(await errorOf('mse', '--clip', 'mse')).toBeLessThan(minmax);
   });
 
+  it('int8 inputs, and the share of outlier columns', async () => {
+    const quantize = (name: string, input: string, ...flags: string[]) =>
+      ok('quantize', 'lmq-nano', '-o', path(name), '--method', 'rtn', '--bits', '8', '--symmetric', '--input', input, ...flags);
+    const q = await quantize('llm-int8', 'llm-int8');
+    expect(q.layers[0]).toMatchObject({ input: { kind: 'llm-int8', threshold: 6 } });
+    const e = await ok('eval', path('llm-int8'), '--text', validation, '--windows', '2');
+    expect(e.outlierColumns).toBeGreaterThan(0.03); // 4.1 % over 40 windows
+    expect(e.outlierColumns).toBeLessThan(0.06);
+    expect((await lmq(['eval', path('llm-int8'), '--text', validation, '--windows', '1'])).stdout).toMatch(/outlier columns \d/);
+    const fixed = await quantize('static', 'int8-static', '--samples', '2', '--seq-len', '64');
+    expect(fixed.layers[0]).toMatchObject({ input: { kind: 'int8', per: 'tensor', static: { zeroPoint: 0 } } });
+    const b = await ok('eval', 'lmq-nano', '--windows', '2');
+    expect(Math.abs(e.perplexity / b.perplexity - 1)).toBeLessThan(0.01);
+    expect(e.outlierColumns && b.outlierColumns).toBeUndefined();
+  });
+
   it('GGUF and back: the same weights, within half precision', async () => {
     await ok('quantize', 'lmq-nano', '-o', path('f16.gguf'), '--method', 'none', '--export', 'gguf:f16');
     const a = await ok('eval', path('f16.gguf'), '--text', validation, '--windows', '2');

@@ -5,7 +5,7 @@
  * @module
  */
 import { type Affine, type FloatData, type FloatFormat, LmqError } from '@lmq/tensor';
-import { zeroPointValues } from './layouts/affine.js';
+import { zeroBetweenCodes, zeroPointValues } from './layouts/affine.js';
 import { packRows, packStream, rowBytes, unpackRows } from './packing.js';
 import { scaleValues } from './scales.js';
 import { validate } from './verbs.js';
@@ -44,8 +44,8 @@ export function matMulBlockSize(groupSize: number, inputs: number): number {
 
 /**
  * The same weights, exactly: codes are moved, scales become float32. Zero points are left out when all are in the middle.
- * @throws LmqError `export/unsupported` for bits other than 4 and 8, act-order, scales of several rows, and groups that no power of two from
- * 16 columns on divides; `argument/*` for a tensor that is not valid
+ * @throws LmqError `export/unsupported` for bits other than 4 and 8, act-order, scales of several rows, zero points between codes, and
+ * groups that no power of two from 16 columns on divides; `argument/*` for a tensor that is not valid
  */
 export function affineToMatMulNBits(t: Affine): MatMulNBits {
   validate(t);
@@ -60,6 +60,9 @@ export function affineToMatMulNBits(t: Affine): MatMulNBits {
   if (scales.block[0] !== 1) refuse('a scale for several rows cannot be stored', '1 row', scales.block[0], 'Use a scale per row.');
   const blockSize = matMulBlockSize(groupSize, inputs);
   if (blockSize === 0) refuse('the groups are not whole blocks', `a multiple of ${MIN_BLOCK} columns`, groupSize, 'Use groups of 32.');
+  const between = zeroBetweenCodes(t);
+  if (between !== undefined)
+    refuse('a zero point between codes cannot be stored', `integers 0 … ${2 ** bits - 1}`, between, 'Use integer zero points.');
   const groups = Math.ceil(inputs / groupSize);
   const blocks = Math.ceil(inputs / blockSize);
   const perGroup = scaleValues(scales);

@@ -98,6 +98,7 @@ describe('MatMulNBits', () => {
     };
     expect(refusal({ bits: 3, codes: new Uint8Array(48) })).toBe('export/unsupported 3 Use 4 bits.');
     expect(refusal({ bits: 5, codes: new Uint8Array(80) })).toBe('export/unsupported 5 Use 8 bits.');
+    expect(refusal({ zeroPoints: { format: 'fp32', data: new Float32Array(4).fill(7.5) } })).toContain('7.5 Use integer zero points.');
     expect(refusal({ groupIndex: new Int32Array(64) })).toContain('act-order Use static groups.');
     const groupsOf8 = { block: [1, 8] as [number, number], format: 'fp32' as const, data: new Float32Array(16).fill(1) };
     expect(refusal({ groupSize: 8, scales: groupsOf8 })).toContain('8 Use groups of 32.');

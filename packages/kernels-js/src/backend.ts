@@ -52,10 +52,7 @@ const kernels: Kernels<JsBuffer, LoadedJsLinear> = {
   softmax,
 };
 
-/**
- * A backend of plain TypeScript, variant `js`. Works wherever JavaScript does. Weights stay compressed; inputs are not quantized
- * (`load` throws `backend/unsupported` for `Linear.input`).
- */
+/** A backend of plain TypeScript, variant `js`. Works wherever JavaScript does. Weights stay compressed. */
 export function jsBackend(): Backend {
   return defineBackend(kernels);
 }

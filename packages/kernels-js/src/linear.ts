@@ -5,8 +5,9 @@
  * @module
  */
 import { byteLength, decodeRows, validate } from '@lmq/formats';
-import { type Activations, type Linear, LmqError, type Mat } from '@lmq/tensor';
+import type { Activations, Linear, Mat, OutlierCount } from '@lmq/tensor';
 import { gemm } from './gemm.js';
+import { quantizedInputLinear } from './quantized-input.js';
 import { roundInput } from './round-input.js';
 
 /** Decoded weights held at a time: 1 MiB, but at least 32 rows so that gemm can block. */
@@ -16,29 +17,30 @@ const MIN_TILE_ROWS = 32;
 /** A linear and how its input is multiplied. */
 export interface LoadedJsLinear extends Linear {
   activations: Activations;
+  /** Of `llm-int8` input. */
+  outliers?: OutlierCount;
 }
 
 /**
  * Checks a weight and counts its bytes. Nothing is copied: later changes to its arrays change the results.
- * @throws LmqError `backend/unsupported` for a linear that quantizes its input, and what `validate` throws
+ * @throws LmqError what `validate` throws
  */
-export function loadLinear(linear: Linear, activations: Activations): { packed: LoadedJsLinear; bytes: number } {
-  if (linear.input) {
-    throw new LmqError('backend/unsupported', 'this backend does not quantize the input of a linear', {
-      op: 'load',
-      expected: 'no input quantization',
-      found: linear.input.kind,
-      hint: 'Leave out input, which multiplies float32 activations.',
-    });
-  }
+export function loadLinear(linear: Linear, activations: Activations): { packed: LoadedJsLinear; bytes: number; outliers?: OutlierCount } {
   validate(linear.weight);
-  return { packed: { ...linear, activations }, bytes: byteLength(linear.weight) + (linear.bias?.byteLength ?? 0) };
+  const outliers = linear.input?.kind === 'llm-int8' ? { outliers: { columns: 0, of: 0 } } : {};
+  const bytes = byteLength(linear.weight) + (linear.bias?.byteLength ?? 0);
+  return { packed: { ...linear, activations, ...outliers }, bytes, ...outliers };
 }
 
 /** out [tokens, out] ← x [tokens, in] Wᵀ + bias. */
-export function linear(out: Mat<Float32Array>, input: Mat<Float32Array>, { weight, bias, activations }: LoadedJsLinear): void {
+export function linear(out: Mat<Float32Array>, input: Mat<Float32Array>, loaded: LoadedJsLinear): void {
+  const { weight, bias, activations } = loaded;
   const [rows, cols] = weight.shape;
   if (out.rows === 0) return;
+  if (loaded.input && weight.kind === 'affine') {
+    quantizedInputLinear(out, input, { ...loaded, weight, input: loaded.input });
+    return;
+  }
   const hasCodes = weight.kind === 'affine' || weight.kind === 'blocks';
   const x = activations !== 'float32' && hasCodes ? roundInput(input, activations) : input;
   if (bias) for (let r = 0; r < out.rows; r++) out.buffer.set(bias, out.offset + r * out.stride);

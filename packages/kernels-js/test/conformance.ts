@@ -14,6 +14,7 @@ import type { Kit } from './conformance/kit.js';
 import { linearAlgebra } from './conformance/linear-algebra.js';
 import { memory } from './conformance/memory.js';
 import { quantization } from './conformance/quantization.js';
+import { quantizedInputs } from './conformance/quantized-inputs.js';
 import { transformer } from './conformance/transformer.js';
 import { weights } from './conformance/weights.js';
 
@@ -64,6 +65,7 @@ export function conformance(
     linearAlgebra(kit);
     quantization(kit);
     weights(kit);
+    quantizedInputs(kit);
     transformer(kit);
   });
 }

@@ -27,6 +27,7 @@ export { obsSweepTable } from './obsSweepTable';
 export { packColumns, packRows } from './pack';
 export { packCodes4, packCodes8, packInput } from './packCodes';
 export { dequantizeInput, inputSums, nibbleOrder, quantizeInput } from './quantizeInput';
+export { decodeColumns, inputRanges, outlierColumns, quantizeInt8 } from './quantizeInt8';
 export { rmsNorm } from './rmsNorm';
 export { rope } from './rope';
 export { scatterAdd } from './scatterAdd';

@@ -1,6 +1,6 @@
 import { decode, packRows, packStream } from '@lmq/formats';
 import { jsBackend } from '@lmq/kernels-js';
-import { type Activations, type Affine, type Backend, type CompressedTensor, createRng, matrix } from '@lmq/tensor';
+import { type Activations, type Affine, type Backend, type CompressedTensor, createRng, type InputQuant, matrix } from '@lmq/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { wasmBackend } from '../src/index.js';
 import { affine, BLOCK_NAMES, BLOCKS, blockSizes, LAYOUTS, random, SIZES, spread } from './layouts.js';
@@ -17,12 +17,12 @@ beforeAll(async () => {
 async function product(
   backend: Backend,
   weight: CompressedTensor,
-  activations: Activations,
+  how: Activations | InputQuant,
   x: Float32Array,
   tokens: number,
 ): Promise<Float32Array> {
   const s = backend.scope();
-  const loaded = backend.load({ weight }, { activations });
+  const loaded = typeof how === 'string' ? backend.load({ weight }, { activations: how }) : backend.load({ weight, input: how });
   const width = x.length / tokens;
   const out = (await s.read(s.linear(s.view(s.upload(matrix(x, tokens, width)), [0, tokens], [1, weight.shape[1] + 1]), loaded))).data;
   loaded.dispose();
@@ -139,4 +139,40 @@ describe.each(['int16', 'int8'] as const)('%s activations give the results of ke
       }
     }
   });
+});
+
+describe('quantized inputs give the results of kernels-js', () => {
+  const inputs: InputQuant[] = [
+    { kind: 'int8', per: 'token', symmetric: true },
+    { kind: 'int8', per: 'tensor', symmetric: false },
+    { kind: 'int8', per: 'tensor', symmetric: false, static: { scale: Math.fround(0.02), zeroPoint: 9 } },
+    { kind: 'llm-int8', threshold: 2 },
+  ];
+  for (const [label, make] of Object.entries(LAYOUTS)) {
+    if (!/^[1-8]-bit (per row|g32|g128|blocks of rows)/.test(label)) continue;
+    it(label, async () => {
+      const rng = createRng(label.length * 31 + label.charCodeAt(0));
+      for (const [rows, cols] of SIZES) {
+        const weight = make(rng, rows, cols) as Affine;
+        for (const input of inputs) {
+          for (const tokens of [1, 6, 14]) {
+            const x = random(rng, tokens * (cols + 3));
+            const got = await product(wasm, weight, input, x, tokens);
+            const want = await product(js, weight, input, x, tokens);
+            for (let t = 0; t < tokens; t++) {
+              for (let r = 0; r < rows; r++) {
+                let size = 0;
+                for (let c = 0; c < cols; c++) size += (Math.abs(x[t * (cols + 3) + 1 + c]!) + 0.02) * spread(weight, r, c, 0);
+                const at = t * rows + r;
+                if (!(Math.abs(got[at]! - want[at]!) <= RELATIVE * size))
+                  expect.fail(
+                    `${JSON.stringify(input)}, ${rows} x ${cols}, ${tokens} tokens, [${t}, ${r}]: got ${got[at]}, want ${want[at]} ± ${RELATIVE * size}`,
+                  );
+              }
+            }
+          }
+        }
+      }
+    });
+  }
 });

@@ -2,7 +2,7 @@
  * What a transformer is to lmq: an {@link Architecture} (data), {@link Block}s (weights in a backend), a {@link Model} (all of it).
  * @module
  */
-import type { Backend, GluActivation, Handle, Linear, LoadedLinear, Scope } from '@lmq/tensor';
+import type { Backend, GluActivation, Handle, Linear, LoadedLinear, OutlierCount, Scope } from '@lmq/tensor';
 
 /** What a linear inside a block does. */
 export type Role = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down' | 'router';
@@ -200,6 +200,8 @@ export interface Model {
   /** Bytes of weights in the backend's memory. */
   readonly bytes: number;
   readonly blocks: readonly Block<LoadedSite>[];
+  /** Where linears have `llm-int8` inputs: what share of columns was multiplied in float32 so far, over all of them. */
+  readonly outliers?: OutlierCount;
   /**
    * Next-token logits [ids.length, vocab], or [1, vocab] with `lastOnly`, made in `s`.
    * @throws LmqError `argument/value` when ids are empty, out of range, or leave the context

@@ -100,7 +100,12 @@ async function readLinear(
     stacks.set(site.tensor, stack);
     weight = sliceRows(stack, ...site.slice);
   } else weight = await readWeight(checkpoint, site.tensor, [out, width], op);
-  return site.bias === undefined ? { weight } : { weight, bias: (await readVector(checkpoint, site.bias, out, op)).data };
+  const input = checkpoint.inputs?.get(site.tensor);
+  return {
+    weight,
+    ...(site.bias !== undefined && { bias: (await readVector(checkpoint, site.bias, out, op)).data }),
+    ...(input && { input }),
+  };
 }
 
 function createBlock<S extends LoadedSite>(

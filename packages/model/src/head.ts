@@ -19,7 +19,8 @@ export function headSite({ layers, tensors }: Architecture): Site {
  */
 export async function readHead(checkpoint: Checkpoint, architecture: Architecture): Promise<Linear> {
   const site = headSite(architecture);
-  return { weight: await readWeight(checkpoint, site.tensor, siteShape(architecture, site), 'readHead') };
+  const input = checkpoint.inputs?.get(site.tensor);
+  return { weight: await readWeight(checkpoint, site.tensor, siteShape(architecture, site), 'readHead'), ...(input && { input }) };
 }
 
 /** The norm before the head. Belongs to the caller. */

@@ -10,7 +10,6 @@ import {
   type Handle,
   LmqError,
   type LoadedLinear,
-  type LoadOpts,
   type LongCallOpts,
   type Scope,
 } from '@lmq/tensor';
@@ -18,6 +17,7 @@ import { readNorm, readWeight } from './_weights.js';
 import type { Architecture, Block, LoadedSite, Model, RopeTables } from './api.js';
 import { blockForward, loadResidentBlock } from './block.js';
 import { createKvCache } from './cache.js';
+import { readHead } from './head.js';
 import { loadRope } from './rope.js';
 
 export interface LoadModelOpts extends LongCallOpts {
@@ -51,11 +51,9 @@ export async function loadModel(opts: LoadModelOpts): Promise<Model> {
   };
   try {
     step(0);
-    const table = async (name: string, how?: LoadOpts) =>
-      add(backend.load({ weight: await readWeight(checkpoint, name, [a.vocab, a.hidden], op) }, how));
     const how = { activations: opts.activations };
-    const embedding = await table(a.tensors.embedding);
-    const head = a.tensors.head === a.tensors.embedding ? embedding : await table(a.tensors.head, how);
+    const embedding = add(backend.load({ weight: await readWeight(checkpoint, a.tensors.embedding, [a.vocab, a.hidden], op) }));
+    const head = a.tensors.head === a.tensors.embedding ? embedding : add(backend.load(await readHead(checkpoint, a), how));
     const finalNorm = home.upload(await readNorm(checkpoint, a.tensors.finalNorm, a.hidden, a.norm.plusOne, op));
     step(1);
     const blocks: Block<LoadedSite>[] = [];
@@ -127,6 +125,13 @@ function createModel(
       const states = s.rmsNorm(rows, finalNorm, architecture.norm.eps);
       s.free(x);
       return states;
+    },
+    get outliers() {
+      const counts = [head, ...blocks.flatMap((block) => [...block.linears.values()].map((l) => l.loaded))].flatMap(
+        (l) => l.outliers ?? [],
+      );
+      if (counts.length === 0) return undefined;
+      return counts.reduce((sum, c) => ({ columns: sum.columns + c.columns, of: sum.of + c.of }), { columns: 0, of: 0 });
     },
     head: (s, states) => s.linear(states, head),
     async forward(s, ids, opts) {

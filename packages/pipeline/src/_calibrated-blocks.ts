@@ -4,13 +4,15 @@
  */
 import { type Block, blockForward, loadBlock, loadFinalNorm } from '@lmq/model';
 import { createCrossTerm, createHessian } from '@lmq/quant-core';
+import type { Handle, Scope } from '@lmq/tensor';
 import { floatPass } from './_float-inputs.js';
 import { headHome } from './_head.js';
 import { feedStarved, fewestTokens } from './_starved.js';
 import { disposeSums, type Sums } from './_sums.js';
 import { startWindows, type WindowRun } from './_windows.js';
 import type { ActivationStore } from './activations.js';
-import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
+import { addRange, planInput, type RangeObservers } from './input-quant.js';
+import { calibrates, hasStaticInput, isAsymmetric, type PlannedSite } from './plan.js';
 import type { BlockResult, QuantizeBlocksOpts, QuantizeSites } from './quantize-blocks.js';
 
 /** Sets of linears of a block that true-sequential calibration handles one after another, by the end of their input's name. */
@@ -50,7 +52,7 @@ export async function* calibratedBlocks(
       let original = block; // until its first set is quantized
       try {
         if (asymmetric && sets.length > 1) original = await loadBlock(checkpoint, architecture, layer, backend);
-        const result: BlockResult = { layer, weights: new Map(), layers: [] };
+        const result: BlockResult = { layer, weights: new Map(), inputs: new Map(), layers: [] };
         const float = asymmetric && layer < lastLayer ? await run.makeStore(layer + 1, 'float') : undefined;
         for (const [i, set] of sets.entries()) {
           const sums = new Map<string, Sums>();
@@ -102,12 +104,13 @@ async function calibratedHead(
     for (const p of sites) addSums(sums, p, opts);
     await run.eachWindow('calibrate head', async (s, i) => {
       const x = norm.forward(s, await run.upload(s, inputs, i));
-      for (const { hessian, crossTerm } of sums.values()) {
+      for (const { hessian, crossTerm, ranges } of sums.values()) {
         hessian.add(x);
+        if (ranges) await addToRanges(s, ranges, x);
         crossTerm?.add(norm.forward(s, await run.upload(s, float!, i)), x);
       }
     });
-    const result: BlockResult = { layer: architecture.layers, weights: new Map(), layers: [] };
+    const result: BlockResult = { layer: architecture.layers, weights: new Map(), inputs: new Map(), layers: [] };
     await quantize(result, await headHome(checkpoint, architecture), sites, (input) => sums.get(input));
     return result;
   } finally {
@@ -129,6 +132,14 @@ function addSums(sums: Map<string, Sums>, { site, stage, in: width }: PlannedSit
     sums.set(site.input, own);
   }
   if (isAsymmetric(stage)) own.crossTerm ??= createCrossTerm(backend, width);
+  if (!hasStaticInput(stage)) return;
+  own.ranges ??= new Map();
+  addRange(own.ranges, planInput(stage.input!));
+}
+
+async function addToRanges(s: Scope, ranges: RangeObservers, x: Handle): Promise<void> {
+  const values = await s.read(x);
+  for (const observer of ranges.values()) observer.add(values);
 }
 
 /**
@@ -150,12 +161,14 @@ async function observe(
     const float = runsFloat ? await floatPass(s, original, await run.upload(s, streams.float!, i), run.context, wanted) : undefined;
     if (float && out) await out.put(i, (await s.read(float.output)).data);
     if (!sums.size) return;
+    const observed: [RangeObservers, Handle][] = [];
     await blockForward(s, block, await run.upload(s, streams.inputs, i), {
       ...run.context,
       onRoutes: (_, top) => float?.route(top),
       tap: (input, x) => {
-        const { hessian, crossTerm } = sums.get(input) ?? {};
+        const { hessian, crossTerm, ranges } = sums.get(input) ?? {};
         hessian?.add(x);
+        if (ranges) observed.push([ranges, s.copy(x)]);
         if (!crossTerm || !float) return;
         const own = s.backend.scope();
         try {
@@ -165,6 +178,7 @@ async function observe(
         }
       },
     });
+    for (const [ranges, x] of observed) await addToRanges(s, ranges, x);
   });
   if (out) await run.finish(out);
 }

@@ -57,7 +57,7 @@ export async function feedStarved(
     fed.set(read, own);
     if (old.crossTerm) own.crossTerm ??= createCrossTerm(block.backend, old.hessian.width);
     if (old.crossTerm) wanted.add(own.site.input);
-    sums.set(input, { hessian: own.hessian, crossTerm: own.crossTerm, reached: old.hessian.tokens });
+    sums.set(input, { hessian: own.hessian, crossTerm: own.crossTerm, ranges: old.ranges, reached: old.hessian.tokens });
     disposeSums([old]);
   }
   const { activation } = run.context.architecture.mlp;

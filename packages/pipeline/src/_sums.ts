@@ -3,11 +3,14 @@
  * @module
  */
 import type { CrossTerm, Hessian } from '@lmq/quant-core';
+import type { RangeObservers } from './input-quant.js';
 
 /** Of one input. */
 export interface Sums {
   hessian: Hessian;
   crossTerm?: CrossTerm;
+  /** For static inputs. */
+  ranges?: RangeObservers;
   /** Of a starved input: tokens that reached it. The sums are over all tokens instead, unless its linears have a fallback. */
   reached?: number;
 }

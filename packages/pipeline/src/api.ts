@@ -1,7 +1,8 @@
 import type { GgufFileTypeName } from '@lmq/checkpoints';
 import type { ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy } from '@lmq/quant-core';
-import type { BlockType, FloatFormat } from '@lmq/tensor';
+import type { BlockType, FloatFormat, InputQuant } from '@lmq/tensor';
 import type { FolderName } from './_folders/table.js';
+import type { InputName, InputSpec } from './input-quant.js';
 
 /** Methods that a stage can name. `ggml`: the types and mixtures of llama.cpp, which the export names; all its options are in that name. */
 export type MethodName = 'rtn' | 'gptq' | 'ggml';
@@ -23,6 +24,11 @@ export interface Stage {
   clip: ClipMethod | ClipOpts;
   /** Stored format of the scales; weights are quantized with the rounded scales. Default fp16. */
   scaleFormat: FloatFormat;
+  /**
+   * How the inputs of the linears are quantized at run time, to be multiplied in integer arithmetic. Default: not at all. With a static scale,
+   * the method calibrates, whatever it is.
+   */
+  input?: InputName | InputSpec;
   /** Reproduce the published code where it has a known flaw. Default false. */
   referenceCompat: boolean;
   /** GPTQ: quantize columns by falling diagonal of the Hessian. Default false. */
@@ -142,6 +148,8 @@ export interface LayerReport {
   trits?: true;
   /** How the range of the scales was chosen; absent: minimum and maximum. */
   clip?: ClipMethod;
+  /** How its input is quantized at run time; absent: it is not. */
+  input?: InputQuant;
   bitsPerWeight: number;
   weights: number;
   /** Squared error of the outputs on the calibration inputs, relative to the outputs: tr(E H E^T) / tr(W H W^T). Without calibration, of the weights. */

@@ -42,6 +42,16 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
       found: target,
     });
   }
+  const rounded = planned.find((p) => p.stage.input !== undefined);
+  if (rounded && target !== 'lmq') {
+    throw new LmqError('export/unsupported', `${target} does not say how inputs are quantized`, {
+      op: 'export',
+      tensor: rounded.site.name,
+      expected: 'lmq',
+      found: 'a stage with input',
+      hint: 'Export to lmq, or leave input out: the weights are the same.',
+    });
+  }
   if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
   if (isFolderName(target)) {
     folderFormat(target).check(planned);

@@ -6,6 +6,7 @@ export * from './equalize-blocks.js';
 export * from './estimate.js';
 export * from './export-rules.js';
 export * from './importance.js';
+export * from './input-quant.js';
 export * from './model-size.js';
 export * from './onnx-graph/decoder.js';
 export * from './overlay.js';

@@ -9,6 +9,7 @@ export * from './_node/convert-model.js';
 export * from './_node/describe-format.js';
 export * from './_node/estimate-model.js';
 export * from './_node/importance-file.js';
+export * from './_node/inspectable.js';
 export * from './_node/open-model.js';
 export * from './_node/quantize-model.js';
 export * from './_node/read-tokens.js';

@@ -4,10 +4,17 @@
  */
 import type { Checkpoint, TensorInfo } from '@lmq/checkpoints';
 import { byteLength, layoutName } from '@lmq/formats';
-import type { CompressedTensor } from '@lmq/tensor';
+import type { CompressedTensor, InputQuant } from '@lmq/tensor';
 
-/** Reads `replaced` tensors from memory and the others from `base`. Closing it leaves `base` open. */
-export function overlay(base: Checkpoint, replaced: ReadonlyMap<string, CompressedTensor>): Checkpoint {
+/**
+ * Reads `replaced` tensors from memory and the others from `base`. Closing it leaves `base` open.
+ * @param inputs how inputs of linears are quantized, by the name of the weight
+ */
+export function overlay(
+  base: Checkpoint,
+  replaced: ReadonlyMap<string, CompressedTensor>,
+  inputs: ReadonlyMap<string, InputQuant> = new Map(),
+): Checkpoint {
   const tensors = new Map<string, TensorInfo>();
   for (const [name, info] of base.tensors) {
     const t = replaced.get(name);
@@ -18,6 +25,7 @@ export function overlay(base: Checkpoint, replaced: ReadonlyMap<string, Compress
     tensors,
     metadata: base.metadata,
     ...(base.nonFinite && { nonFinite: base.nonFinite }),
+    inputs: new Map([...(base.inputs ?? []), ...inputs]),
     read: async (name) => replaced.get(name) ?? base.read(name),
     close: async () => {},
   };
@@ -38,6 +46,7 @@ export function stack(base: Checkpoint, layers: readonly Checkpoint[]): Checkpoi
     tensors,
     metadata: base.metadata,
     ...(base.nonFinite && { nonFinite: base.nonFinite }),
+    inputs: new Map([base, ...layers].flatMap((c) => [...(c.inputs ?? [])])),
     read: (name) => (home.get(name) ?? base).read(name),
     close: async () => {
       for (const layer of layers) await layer.close();

@@ -7,6 +7,7 @@ import { type Architecture, headSite, type Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
 import type { Recipe, Stage } from './api.js';
 import { checkExport } from './export-rules.js';
+import { planInput } from './input-quant.js';
 import { checkStage, matches, stageFor } from './recipe.js';
 
 /** One linear that will be quantized. */
@@ -27,12 +28,17 @@ export function isDense({ format }: Pick<TensorInfo, 'format'>): boolean {
   return format === 'fp32' || format === 'fp16' || format === 'bf16';
 }
 
+/** Whether inputs get a scale from calibration. */
+export function hasStaticInput({ input }: Pick<Partial<Stage>, 'input'>): boolean {
+  return input !== undefined && planInput(input).range !== undefined;
+}
+
 /** Dense weights with factors of their columns, as an equalizing stage leaves them. */
 const RESCALED = /^rescaled\((fp32|fp16|bf16)\)$/;
 
 /** Whether a stage, or what an override changes of one, needs to know the inputs of linears. */
-export function calibrates({ method, clip }: Pick<Partial<Stage>, 'method' | 'clip'>): boolean {
-  return method === 'gptq' || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
+export function calibrates({ method, clip, input }: Pick<Partial<Stage>, 'method' | 'clip' | 'input'>): boolean {
+  return method === 'gptq' || (typeof clip === 'string' ? clip : clip?.method) === 'imatrix' || hasStaticInput({ input });
 }
 
 /** How overrides of ggml name the embeddings. */

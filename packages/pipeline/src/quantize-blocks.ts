@@ -10,12 +10,13 @@
  * @module
  */
 import { loadBlock } from '@lmq/model';
-import { type CompressedTensor, createPhase, type Linear, LmqError } from '@lmq/tensor';
+import { type CompressedTensor, createPhase, type InputQuant, type Linear, LmqError } from '@lmq/tensor';
 import { calibratedBlocks } from './_calibrated-blocks.js';
 import { headHome } from './_head.js';
 import type { WindowsOpts } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import type { LayerReport, Recipe } from './api.js';
+import { planInput, settleInput } from './input-quant.js';
 import { calibrates, type PlannedSite, planSites } from './plan.js';
 import { type InputStatistics, quantizeLinear } from './quantize-linear.js';
 import { checkStatistics, type Statistics } from './statistics.js';
@@ -34,6 +35,8 @@ export interface BlockResult {
   layer: number;
   /** Quantized weights by tensor name. */
   weights: Map<string, CompressedTensor>;
+  /** How inputs of linears are quantized, by the name of the weight. */
+  inputs: Map<string, InputQuant>;
   layers: LayerReport[];
 }
 
@@ -78,10 +81,18 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
   const quantize: QuantizeSites = async (result, home, sites, statisticsOf) => {
     for (const { site, stage } of sites) {
       const { linear } = home.linears.get(site.name)!;
-      const { linear: quantized, report } = await quantizeLinear(site, linear, statisticsOf(site.input), stage, { backend, signal });
-      home.setLinear?.(site.name, quantized);
+      const statistics = statisticsOf(site.input);
+      const { linear: quantized, report } = await quantizeLinear(site, linear, statistics, stage, { backend, signal });
       result.weights.set(site.tensor, quantized.weight);
       result.layers.push(report);
+      if (stage.input === undefined) home.setLinear?.(site.name, quantized);
+      else {
+        const { input, note } = settleInput(planInput(stage.input), statistics?.ranges);
+        home.setLinear?.(site.name, { ...quantized, input });
+        result.inputs.set(site.tensor, input);
+        report.input = input;
+        if (note) report.fallback = report.fallback ? `${report.fallback}; ${note}` : note;
+      }
       done(++finished, site.name);
     }
   };
@@ -94,7 +105,7 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
     if (layer < first) continue;
     const block = layer < architecture.layers ? await loadBlock(checkpoint, architecture, layer, backend) : undefined;
     try {
-      const result: BlockResult = { layer, weights: new Map(), layers: [] };
+      const result: BlockResult = { layer, weights: new Map(), inputs: new Map(), layers: [] };
       const sites = planned.filter((p) => p.site.layer === layer);
       await quantize(result, block ?? (await headHome(checkpoint, architecture)), sites, (input) =>
         calibrated ? statistics?.of(input) : undefined,

@@ -8,6 +8,7 @@ import type { Site } from '@lmq/model';
 import { type AffineOpts, type FallbackChoice, fallbackLinear, type PresetName, rtnLinear } from '@lmq/quant-core';
 import { type Backend, type Linear, type Matrix, matrix, type Rescaled } from '@lmq/tensor';
 import type { LayerReport, Stage } from './api.js';
+import type { RangeObservers } from './input-quant.js';
 import { isAsymmetric } from './plan.js';
 
 export interface QuantizeLinearOpts {
@@ -20,6 +21,8 @@ export interface InputStatistics {
   hessian: { readonly tokens: number; read(): Promise<Matrix> };
   /** For GPTAQ; of the same tokens. */
   crossTerm?: { read(): Promise<Matrix> };
+  /** For static inputs; of the tokens that reached it. */
+  ranges?: RangeObservers;
   /** When too few tokens reached it, how many did. The sums of an expert are then over all tokens, unless the stage has a fallback. */
   reached?: number;
 }

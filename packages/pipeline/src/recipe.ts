@@ -9,6 +9,7 @@ import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor'
 import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
+import { type InputName, type InputSpec, planInput } from './input-quant.js';
 
 export const METHODS = ['rtn', 'gptq', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
@@ -37,6 +38,7 @@ export const STAGE_DEFAULTS: Stage = {
   preset: 'gptq',
   clip: 'minmax',
   scaleFormat: 'fp16',
+  input: undefined,
   referenceCompat: false,
   actOrder: false,
   groupAware: false,
@@ -126,11 +128,18 @@ export function stageFor(recipe: Recipe, name: string): (Stage & Pick<Override, 
  * @throws LmqError `argument/option`
  */
 export function checkStage(stage: Stage, name: string): void {
-  const { method, bits, trits, preset, fallback, actOrder, groupAware, staticGroups, gptaq, foem } = stage;
+  const { method, bits, trits, preset, groupSize, input, fallback, actOrder, groupAware, staticGroups, gptaq, foem } = stage;
   const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
   if (trits && bits !== 2) throw clash(`trits are stored in 2 bits, not ${bits}`, 'Leave bits out.');
   if (trits && preset !== 'gptq') throw clash(`trits have no scale convention, and preset ${preset} is one`, 'Leave preset out.');
   resolveScheme({ ...stage, preset: preset as PresetName }, 1, Math.max(stage.groupSize, 1), 'recipe'); // whatever the shape
+  if (input !== undefined) {
+    if (trits) throw clash('trits have no integers for a quantized input', 'Leave one out.');
+    if (groupSize % 32 !== 0 && groupSize > 0)
+      throw clash(`groups of ${groupSize} columns do not suit a quantized input`, 'Use a multiple of 32, or -1.');
+    if (method === 'gptq' && actOrder && staticGroups !== true && groupSize > 0)
+      throw clash('a quantized input needs groups in order', 'Use staticGroups true, or groupAware.');
+  }
   if (method !== 'gptq') return;
   if (trits && fallback !== undefined) throw clash('trits and fallback exclude each other', 'The strategies make uniform grids.');
   if (gptaq !== false && foem !== false) throw clash('gptaq and foem exclude each other', 'Leave one out.');
@@ -255,6 +264,8 @@ function checkOptions(f: Fields, where: string): void {
     const method = typeof f.clip === 'string' ? f.clip : record(f.clip, `${where}.clip`).method;
     checkOneOf(String(method), `${where}.clip`, ['minmax', 'mse', 'imatrix', 'percentile', 'kl'], 'recipe'); // the method checks the rest
   }
+  if (f.input !== undefined)
+    planInput((typeof f.input === 'string' ? f.input : record(f.input, `${where}.input`)) as InputName | InputSpec);
   if (f.staticGroups !== undefined && f.staticGroups !== 'ordered') boolean(f.staticGroups, `${where}.staticGroups`);
   if (typeof f.fallback === 'object') known(record(f.fallback, `${where}.fallback`), ['strategy', 'smooth'], `${where}.fallback`);
   if (f.fallback !== undefined) checkFallback(f.fallback as FallbackStrategy | FallbackChoice, 'recipe');

@@ -11,7 +11,7 @@ import { decode } from '@lmq/formats';
 import type { Architecture } from '@lmq/model';
 import { type Hessian, scaleSum } from '@lmq/quant-core';
 import { type ErrorFacts, LmqError, type Matrix } from '@lmq/tensor';
-import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
+import { calibrates, hasStaticInput, isAsymmetric, type PlannedSite } from './plan.js';
 import type { InputStatistics } from './quantize-linear.js';
 
 const VERSION = '1';
@@ -166,7 +166,13 @@ function whatIsWrong({ data, shape: [n] }: Matrix): string | undefined {
 export function checkStatistics(statistics: Statistics, planned: readonly PlannedSite[]): void {
   const { file, inputs } = statistics;
   for (const { site, stage, in: width } of planned) {
-    const live = isAsymmetric(stage) ? 'gptaq' : calibrates(stage) && stage.trueSequential ? 'trueSequential' : undefined;
+    const live = isAsymmetric(stage)
+      ? 'gptaq'
+      : hasStaticInput(stage)
+        ? 'a static input'
+        : calibrates(stage) && stage.trueSequential
+          ? 'trueSequential'
+          : undefined;
     if (live) {
       throw new LmqError('argument/option', `${live} and saved statistics exclude each other`, {
         op: 'quantize',

@@ -3,7 +3,7 @@ import { perplexity } from '@lmq/eval';
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { loadModel } from '@lmq/model';
 import { calibration } from '@lmq/nano';
-import type { CompressedTensor } from '@lmq/tensor';
+import type { CompressedTensor, InputQuant } from '@lmq/tensor';
 import { openModel } from '../src/_node/open-model.js';
 import { readTokens } from '../src/_node/read-tokens.js';
 import type { LayerReport } from '../src/api.js';
@@ -23,22 +23,34 @@ export async function openNano() {
 
   async function quantize(recipe: unknown, calibrationWindows = windows) {
     const weights = new Map<string, CompressedTensor>();
+    const inputs = new Map<string, InputQuant>();
     const layers: LayerReport[] = [];
     for await (const b of quantizeBlocks({ ...opened, backend, recipe: parseRecipe(recipe), calibration: calibrationWindows })) {
       for (const [name, t] of b.weights) weights.set(name, t);
+      for (const [name, input] of b.inputs) inputs.set(name, input);
       layers.push(...b.layers);
     }
-    return { weights, layers };
+    return { weights, inputs, layers };
   }
 
   /** Perplexity by the protocol of the reference rows: the first 40 windows of 512 tokens. */
   async function evaluate(weights: Map<string, CompressedTensor>, count = 40) {
-    const model = await loadModel({ ...opened, checkpoint: overlay(opened.checkpoint, weights), backend });
+    return (await measure({ weights }, count)).perplexity;
+  }
+
+  /** The same of a result of `quantize`, and the share of outlier columns. */
+  async function measure(
+    { weights, inputs }: { weights: Map<string, CompressedTensor>; inputs?: Map<string, InputQuant> },
+    count = 40,
+    base = opened.checkpoint,
+  ) {
+    const model = await loadModel({ ...opened, checkpoint: overlay(base, weights, inputs), backend });
     try {
-      return (await perplexity(model, ids, { context: 512, windows: count })).perplexity;
+      const { perplexity: ppl } = await perplexity(model, ids, { context: 512, windows: count });
+      return { perplexity: ppl, outliers: model.outliers && model.outliers.columns / model.outliers.of };
     } finally {
       model.dispose();
     }
   }
-  return { ...opened, backend, ids, quantize, evaluate };
+  return { ...opened, backend, ids, quantize, evaluate, measure };
 }

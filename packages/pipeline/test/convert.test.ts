@@ -1,7 +1,5 @@
 // Models stored in other formats: what is written decodes to the same values, or the conversion is refused before anything is written.
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openGguf, writeGguf } from '@lmq/checkpoints';
@@ -9,60 +7,16 @@ import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
 import { byteLength, decode, encodeBlocks } from '@lmq/formats';
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { NANO_MODELS } from '@lmq/nano';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { convertModel } from '../src/_node/convert-model.js';
 import { estimateModel } from '../src/_node/estimate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
-import type { ExportName } from '../src/api.js';
 import { parseRecipe } from '../src/recipe.js';
+import { at, config, convert, dir, quantize, valuesOf } from './_convert.js';
 
-const dir = mkdtempSync(join(tmpdir(), 'lmq-convert-'));
-const at = (name: string) => join(dir, name);
 const nano = fileURLToPath(NANO_MODELS['lmq-nano'].folder);
-afterAll(() => rmSync(dir, { recursive: true, force: true }));
-
-async function quantize(
-  output: string,
-  target: string,
-  stage: object,
-  overrides: object[] = [],
-  from = 'lmq-nano',
-  include: string[] = [],
-) {
-  const model = await openModel(from);
-  try {
-    const recipe = parseRecipe({ stages: [{ method: 'rtn', ...stage }], overrides, include, export: target });
-    return await quantizeModel(model, { backend: await wasmBackend(), recipe, output: at(output) });
-  } finally {
-    await model.close();
-  }
-}
-
-async function convert(from: string, to: string, target: ExportName, more: { original?: string; dryRun?: boolean } = {}) {
-  const model = await openModel(from);
-  try {
-    return await convertModel(model, { export: target, output: at(to), ...more });
-  } finally {
-    await model.close();
-  }
-}
-
 const q = 'model.layers.0.self_attn.q_proj.weight';
-const config = (name: string) => JSON.parse(readFileSync(join(at(name), 'config.json'), 'utf8'));
-
-/** Every tensor of a model, decoded, as a digest of its bits. */
-async function valuesOf(name: string): Promise<Map<string, string>> {
-  const model = await openModel(name);
-  const values = new Map<string, string>();
-  for (const t of model.checkpoint.tensors.keys()) values.set(t, bits(decode(await model.checkpoint.read(t)).data as Float32Array));
-  await model.close();
-  return values;
-}
-const bits = (data: Float32Array) =>
-  createHash('sha1')
-    .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
-    .digest('hex');
 
 describe('quantize --export', () => {
   it.each([
@@ -216,29 +170,29 @@ describe('convert', () => {
     expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
   });
 
-  it('embeddings in blocks are decoded, where only linears are quantized', async () => {
-    await convert(at('g32'), 'mixed.gguf', 'gguf:q4_0');
-    const file = await openGguf(await fileSource(at('mixed.gguf')));
+  it.each(['Q6_K', 'Q8_0'] as const)('embeddings in %s are decoded, where only linears are quantized', async (type) => {
+    await convert(at('g32'), `mixed-${type}.gguf`, 'gguf:q4_0');
+    const file = await openGguf(await fileSource(at(`mixed-${type}.gguf`)));
     const tensors = await Promise.all(
       [...file.tensors.values()].map(async ({ name, shape, format }) => {
         const embedding = name === 'token_embd.weight';
-        const dtype = embedding ? 'Q6_K' : ({ fp32: 'F32', fp16: 'F16' }[format] ?? format);
-        const data = embedding ? encodeBlocks('Q6_K', decode(await file.read(name))).data : await file.readBytes(name);
+        const dtype = embedding ? type : ({ fp32: 'F32', fp16: 'F16' }[format] ?? format);
+        const data = embedding ? encodeBlocks(type, decode(await file.read(name))).data : await file.readBytes(name);
         return { name, shape, dtype, bytes: () => data };
       }),
     );
-    await writeFileAtomic(at('q6.gguf'), (sink) => writeGguf(sink, { metadata: file.entries, tensors }));
+    await writeFileAtomic(at(`${type}.gguf`), (sink) => writeGguf(sink, { metadata: file.entries, tensors }));
     await file.close();
-    const { changes } = await convert(at('q6.gguf'), 'q6-gptq', 'gptq');
+    const { changes } = await convert(at(`${type}.gguf`), `${type}-gptq`, 'gptq');
     const embedding = 'model.embed_tokens.weight';
     expect(changes.find((c) => c.tensor === embedding)).toEqual({
       tensor: embedding,
-      from: 'Q6_K',
+      from: type,
       to: 'fp32',
       effect: 'exact',
-      detail: 'decoded: gptq has no place for it',
+      detail: 'decoded: only linears are quantized in gptq',
     });
-    expect((await valuesOf(at('q6-gptq'))).get(embedding)).toBe((await valuesOf(at('q6.gguf'))).get('token_embd.weight'));
+    expect((await valuesOf(at(`${type}-gptq`))).get(embedding)).toBe((await valuesOf(at(`${type}.gguf`))).get('token_embd.weight'));
   });
 
   it('decodes into floats, and says by how much they are rounded', async () => {

@@ -12,6 +12,7 @@ export * from './obs/damping.js';
 export * from './obs/inverse-factor.js';
 export * from './obs/proxy-loss.js';
 export * from './obs/sweep.js';
+export * from './observers/activations.js';
 export * from './observers/channel.js';
 export * from './observers/histogram.js';
 export * from './observers/min-max.js';

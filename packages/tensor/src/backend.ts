@@ -32,7 +32,15 @@ export interface LoadedLinear {
   readonly in: number;
   /** Bytes it takes in the backend's memory. */
   readonly bytes: number;
+  /** Of a linear with `llm-int8` input: counted by every product. */
+  readonly outliers?: Readonly<OutlierCount>;
   dispose(): void;
+}
+
+/** Columns of inputs that were multiplied in float32, of all columns; a product with an input of n columns counts n. */
+export interface OutlierCount {
+  columns: number;
+  of: number;
 }
 
 export interface ScopeOpts {
@@ -48,7 +56,8 @@ export interface Backend {
   scope(opts?: ScopeOpts): Scope;
   /**
    * Packs a weight. Every layout works; those without a kernel are decoded a tile at a time when multiplied.
-   * @throws LmqError `backend/memory`, or `backend/unsupported` for an `input` quantization that this backend cannot run
+   * @throws LmqError `backend/memory`; `argument/option` for an `input` quantization that is not one, `backend/unsupported` for one that the
+   * weight is not made for
    */
   load(linear: Linear, opts?: LoadOpts): LoadedLinear;
   /** Ends worker threads, if there are any; the calling thread does the work from then on. */
@@ -59,7 +68,7 @@ export interface Backend {
  * How a linear's input meets quantized codes. `float32`: exact up to float order. `int16`, `int8`: the input of each token is rounded to
  * symmetric integers and multiplied with the codes in integer arithmetic, which is faster. int16 shares a scale per token
  * (absmax / 32767); int8 one per 32 columns (absmax / 127), as llama.cpp's Q8_0. Affine weights and GGUF blocks have codes; all other weights
- * stay float32.
+ * stay float32. A linear that says itself how its input is quantized (`Linear.input`) is multiplied so, whatever is chosen here.
  */
 export type Activations = 'float32' | 'int16' | 'int8';
 

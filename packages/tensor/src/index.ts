@@ -1,5 +1,6 @@
 export type * from './backend.js';
 export * from './errors.js';
+export * from './input-quant.js';
 export type * from './kernels.js';
 export type * from './layouts.js';
 export * from './ndarray.js';

@@ -2,7 +2,7 @@
  * What a backend implements: bare kernels. `defineBackend` (scope.ts) makes a {@link Backend} of them.
  * @module
  */
-import type { Activations, AttentionOpts, GluActivation, HandleType } from './backend.js';
+import type { Activations, AttentionOpts, GluActivation, HandleType, OutlierCount } from './backend.js';
 import type { Linear } from './layouts.js';
 
 /** A matrix as kernels see it: `rows` x `cols` elements of `buffer` from `offset` (in elements), rows `stride` apart, columns adjacent. */
@@ -34,7 +34,8 @@ export interface Kernels<B, L> {
   copy(to: Mat<B>, from: Mat<B>, type: HandleType): void;
   finish(): Promise<void>;
 
-  load(linear: Linear, activations: Activations): { packed: L; bytes: number };
+  /** Of a linear whose input quantization is already checked. With `llm-int8`, also what `linear` counts outliers in. */
+  load(linear: Linear, activations: Activations): { packed: L; bytes: number; outliers?: OutlierCount };
   unload(packed: L): void;
 
   gemm(out: Mat<B>, a: Mat<B>, b: Mat<B>, transposeA: boolean, transposeB: boolean, alpha: number, beta: number): void;

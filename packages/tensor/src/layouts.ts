@@ -173,7 +173,18 @@ export interface Rescaled {
   base: CompressedTensor;
 }
 
-/** How a linear's input is quantized at run time. */
+/**
+ * How a linear's input is quantized at run time, to be multiplied with integer codes of the weight in integer arithmetic. The weight is
+ * `affine` with integer zero points and groups of columns in order, of a multiple of 32 columns or whole rows of up to 32768.
+ *
+ * `int8`: code = clamp(round_half_even(x / scale) + zeroPoint), x = (code - zeroPoint) * scale, one scale per token (row of x) or for all of
+ * x. Symmetric: scale = absmax / 127, codes -127 … 127, zero point 0. Else codes -128 … 127, scale = (max - min) / 255 over the range with
+ * 0, zeroPoint = round(-min / scale) - 128. Found from each input, or fixed: `static`, per tensor. A row with NaN gives NaN.
+ *
+ * `llm-int8` (Dettmers et al. 2022, LLM.int8(); bitsandbytes): columns of x with any |x| >= threshold are multiplied in float32 with the
+ * dequantized weights, and are 0 in the rest, which is `int8` per token and symmetric with a scale from the values below the threshold.
+ * 0: no column is taken out. bitsandbytes' default is 6.
+ */
 export type InputQuant =
   | { kind: 'int8'; per: 'tensor' | 'token'; symmetric: boolean; static?: { scale: number; zeroPoint: number } }
   | { kind: 'llm-int8'; threshold: number };

@@ -7,6 +7,7 @@ import { createOps } from './_ops.js';
 import { fail, type Slot, shape } from './_slots.js';
 import type { Backend, Handle, HandleType, LoadedLinear, LoadOpts, Scope, ScopeOpts } from './backend.js';
 import { LmqError } from './errors.js';
+import { checkInputQuant } from './input-quant.js';
 import type { Kernels } from './kernels.js';
 import type { Linear } from './layouts.js';
 import { contiguous, matrixShape, type NdArray, ndarray, type Tensor, type TypedArray } from './ndarray.js';
@@ -39,11 +40,13 @@ function loadLinear<B, L>(kernels: Kernels<B, L>, backend: Backend, linear: Line
   if (linear.bias && linear.bias.length !== out) {
     throw new LmqError('argument/shape', 'bias does not fit the weight', { op: 'load', expected: out, found: linear.bias.length });
   }
-  const { packed, bytes } = kernels.load(linear, activations);
+  checkInputQuant(linear, 'load');
+  const { packed, bytes, outliers } = kernels.load(linear, activations);
   const slot: LoadedSlot<L> = {
     out,
     in: width,
     bytes,
+    ...(outliers && { outliers }),
     backend,
     packed,
     freed: false,

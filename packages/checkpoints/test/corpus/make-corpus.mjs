@@ -96,7 +96,7 @@ function gguf(o = {}) {
   mark('headerEnd');
   if (tensors.length) b.pad(align);
   mark('data');
-  for (const t of tensors) b.raw(...Array(t.bytes).fill(1)).pad(align);
+  for (const t of tensors) b.raw(...(t.data ?? Array(t.bytes).fill(1))).pad(align);
   for (let i = 0; i < (o.behind ?? 0); i++) b.raw(0);
   const all = b.done();
   return { bytes: o.cut ? all.subarray(0, all.length - o.cut) : all, marks, size: all.length - (o.cut ?? 0) };
@@ -328,12 +328,14 @@ addLmq('not-a-manifest', '[]', () => bad(0));
 
 // --- GPTQ and AWQ folders -----------------------------------------------------------------------------------------------------------------
 
+const ARRAYS = { I64: BigInt64Array, I32: Int32Array, F32: Float32Array, U8: Uint8Array, I8: Int8Array };
+
 /** Tensors one after the other, as a safetensors file. */
 function pack(tensors) {
   const header = {};
   const body = [];
   for (const [name, [dtype, shape, values]] of Object.entries(tensors)) {
-    const chunk = new Uint8Array((dtype === 'I32' ? Int32Array : Uint16Array).from(values).buffer);
+    const chunk = new Uint8Array((ARRAYS[dtype] ?? Uint16Array).from(values).buffer);
     header[name] = { dtype, shape, data_offsets: [body.length, body.length + chunk.length] };
     body.push(...chunk);
   }
@@ -426,6 +428,292 @@ awq('zero-points-of-another-shape', {}, (t) => (t['l.qzeros'] = ['I32', [4, 2], 
 awq('scale-nan', {}, (t) => (t['l.scales'][2][0] = 0x7e00), damaged);
 awq('act-order', {}, (t) => (t['l.g_idx'] = ['I32', [64], fill(64, 0)]), { code: 'file/format', tensor: 'l.g_idx' });
 awq('gptq-inside', { quant_method: 'gptq', sym: true }, same, { ...damaged, message: 'should be awq' });
+
+// --- compressed-tensors -------------------------------------------------------------------------------------------------------------------
+
+/** Cases of one tool: `linear` makes its tensors, `label` is its configuration. */
+const tool = (format, linear, label) => (name, over, change, expect) => {
+  const tensors = linear();
+  change(tensors);
+  addQuantized(`${format}/${name}`, { quant_method: format, ...label, ...over }, tensors, expect);
+};
+const group = (weights, more = {}) => ({
+  config_groups: {
+    group_0: { targets: ['Linear'], weights: { num_bits: 4, type: 'int', symmetric: true, strategy: 'group', group_size: 32, ...weights } },
+  },
+  ...more,
+});
+
+/** A linear of 4 outputs and 64 inputs, 4 bits, groups of 32, symmetric. */
+const compressed = tool(
+  'compressed-tensors',
+  () => ({
+    'l.weight_packed': ['I32', [4, 8], fill(32, 0x12345678)],
+    'l.weight_shape': ['I64', [2], [4n, 64n]],
+    'l.weight_scale': ['F16', [4, 2], fill(8, 0x2000)],
+  }),
+  group({}, { format: 'pack-quantized', ignore: ['lm_head'] }),
+);
+compressed('valid', {}, same, ok);
+compressed(
+  'valid-fp8',
+  group({ num_bits: 8, type: 'float', strategy: 'channel', group_size: null }, { format: 'float-quantized' }),
+  (t) => {
+    delete t['l.weight_shape'];
+    delete t['l.weight_packed'];
+    t['l.weight'] = ['F8_E4M3', [4, 64], fill(128, 0x3838)];
+    t['l.weight_scale'] = ['F16', [4, 1], fill(4, 0x2000)];
+  },
+  ok,
+);
+compressed('bits-of-another', group({ num_bits: 8 }), same, configOf);
+compressed('group-size-of-another', group({ group_size: 16 }), same, configOf);
+compressed('labelled-asymmetric', group({ symmetric: false }), same, configOf);
+compressed('zero-points-unannounced', {}, (t) => (t['l.weight_zero_point'] = ['I32', [1, 2], fill(2, 0x7777)]), configOf);
+compressed('shape-of-another', {}, (t) => (t['l.weight_shape'][2] = [4n, 128n]), configOf);
+compressed('shape-negative', {}, (t) => (t['l.weight_shape'][2] = [-4n, 64n]), damaged);
+compressed('shape-missing', {}, (t) => delete t['l.weight_shape'], damaged);
+compressed('scales-missing', {}, (t) => delete t['l.weight_scale'], { ...damaged, tensor: 'l.weight_packed' });
+compressed('scale-nan', {}, (t) => (t['l.weight_scale'][2][3] = 0x7e00), damaged);
+compressed('group-that-is-none', group({ actorder: 'group' }), (t) => (t['l.weight_g_idx'] = ['I32', [64], fill(64, 7)]), damaged);
+compressed('format-of-another', group({}, { format: 'float-quantized' }), same, configOf);
+compressed('unknown-format', { format: 'marlin-24' }, same, unsupported);
+compressed('sparse', { sparsity_config: { format: 'sparse-bitmask' } }, same, unsupported);
+compressed('no-groups', { config_groups: [] }, same, config);
+
+// --- bitsandbytes -------------------------------------------------------------------------------------------------------------------------
+
+const NF4 = [
+  ...[-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334],
+  ...[-0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224],
+  ...[0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1],
+];
+const json = (value) => {
+  const text = [...new TextEncoder().encode(typeof value === 'string' ? value : JSON.stringify(value))];
+  return ['U8', [text.length], text];
+};
+const STATE = 'l.weight.quant_state.bitsandbytes__nf4';
+const state = { quant_type: 'nf4', blocksize: 64, dtype: 'bfloat16', shape: [4, 64] };
+
+/** A linear of 4 outputs and 64 inputs, NF4 in blocks of 64. */
+const nf4 = tool(
+  'bitsandbytes',
+  () => ({
+    'l.weight': ['U8', [128, 1], fill(128, 0x4b)],
+    'l.weight.absmax': ['F32', [4], fill(4, 0.5)],
+    'l.weight.quant_map': ['F32', [16], [...NF4]],
+    [STATE]: json(state),
+  }),
+  { load_in_4bit: true, load_in_8bit: false, bnb_4bit_quant_type: 'nf4' },
+);
+nf4('valid', {}, same, ok);
+nf4('labelled-8-bit', { load_in_4bit: false, load_in_8bit: true }, same, configOf);
+nf4('no-bits', { load_in_4bit: false }, same, config);
+nf4('state-of-another-shape', {}, (t) => (t[STATE] = json({ ...state, shape: [8, 64] })), damaged);
+nf4('state-of-another-type', {}, (t) => (t[STATE] = json({ ...state, quant_type: 'fp4' })), damaged);
+nf4('state-of-another-block', {}, (t) => (t[STATE] = json({ ...state, blocksize: 128 })), damaged);
+nf4('state-block-0', {}, (t) => (t[STATE] = json({ ...state, blocksize: 0 })), damaged);
+nf4('state-not-json', {}, (t) => (t[STATE] = json('{"quant_type": ')), damaged);
+nf4('state-unknown-field', {}, (t) => (t[STATE] = json({ ...state, scale: 2 })), damaged);
+nf4('state-without-scales-of-scales', {}, (t) => (t[STATE] = json({ ...state, nested_blocksize: 256, nested_offset: 0.1 })), damaged);
+nf4('state-missing', {}, (t) => delete t[STATE], { ...damaged, tensor: 'l.weight.absmax' });
+nf4('table-of-another', {}, (t) => (t['l.weight.quant_map'][2][3] = 0), { ...unsupported, tensor: 'l.weight' });
+nf4('table-short', {}, (t) => (t['l.weight.quant_map'] = ['F32', [15], NF4.slice(1)]), damaged);
+nf4('scale-nan', {}, (t) => (t['l.weight.absmax'][2][1] = Number.NaN), damaged);
+const int8 = tool(
+  'bitsandbytes',
+  () => ({
+    'l.weight': ['I8', [4, 64], fill(256, -3)],
+    'l.SCB': ['F32', [4], fill(4, 0.5)],
+    'l.weight_format': ['U8', [], [0]],
+  }),
+  { load_in_4bit: false, load_in_8bit: true },
+);
+int8('valid-int8', {}, same, ok);
+int8('int8-scales-of-another', {}, (t) => (t['l.SCB'] = ['F32', [5], fill(5, 0.5)]), damaged);
+int8('int8-order-of-a-gpu', {}, (t) => (t['l.weight_format'][2] = [1]), { ...unsupported, tensor: 'l.weight' });
+int8('int8-weights-missing', {}, (t) => delete t['l.weight'], damaged);
+
+// --- HQQ ----------------------------------------------------------------------------------------------------------------------------------
+
+/** A linear of 4 outputs and 64 inputs, 4 bits, groups of 64. */
+const hqq = tool(
+  'hqq',
+  () => ({
+    'l.W_q': ['U8', [2, 64], fill(128, 0x4b)],
+    'l.nbits': ['I32', [], [4]],
+    'l.group_size': ['I32', [], [64]],
+    'l.shape': ['I64', [2], [4n, 64n]],
+    'l.axis': ['I32', [], [1]],
+    'l.scale': ['F16', [4, 1], fill(4, 0x2000)],
+    'l.zero': ['F16', [4, 1], fill(4, 0x4780)],
+    'l.quant_scale': ['U8', [], [0]],
+    'l.quant_zero': ['U8', [], [0]],
+  }),
+  { quant_config: { weight_quant_params: { nbits: 4, group_size: 64 } } },
+);
+hqq('valid', {}, same, ok);
+hqq('valid-axis-0', {}, (t) => (t['l.axis'][2] = [0]), ok);
+hqq('scales-missing', {}, (t) => delete t['l.scale'], damaged);
+hqq('shape-missing', {}, (t) => delete t['l.shape'], damaged);
+hqq('shape-of-another', {}, (t) => (t['l.shape'][2] = [8n, 64n]), damaged);
+hqq('bits-7', {}, (t) => (t['l.nbits'][2] = [7]), damaged);
+hqq('bits-of-another', {}, (t) => (t['l.nbits'][2] = [8]), damaged);
+hqq('group-size-of-another', {}, (t) => (t['l.group_size'][2] = [48]), damaged);
+hqq('axis-2', {}, (t) => (t['l.axis'][2] = [2]), damaged);
+hqq('zero-point-nan', {}, (t) => (t['l.zero'][2][3] = 0x7e00), damaged);
+hqq('code-that-is-none', {}, (t) => Object.assign(t, { 'l.nbits': ['I32', [], [5]], 'l.W_q': ['U8', [4, 64], fill(256, 40)] }), damaged);
+hqq('scales-quantized', {}, (t) => (t['l.quant_scale'][2] = [1]), { ...unsupported, tensor: 'l.weight' });
+hqq('method-of-another', { quant_method: 'gptq', bits: 4, group_size: 64 }, same, config);
+
+// --- AutoRound ----------------------------------------------------------------------------------------------------------------------------
+
+const autoRound = tool('auto-round', gptqLinear, {
+  packing_format: 'auto_round:auto_gptq',
+  bits: 4,
+  group_size: 32,
+  sym: true,
+  data_type: 'int',
+});
+autoRound('valid', {}, same, ok);
+autoRound('labelled-v2', { packing_format: 'auto_round:gptqmodel' }, same, configOf);
+autoRound('labelled-awq', { packing_format: 'auto_round:auto_awq' }, same, { code: 'file/format' });
+autoRound('unknown-packing', { packing_format: 'auto_round:marlin' }, same, unsupported);
+autoRound('floats', { data_type: 'mx_fp' }, same, unsupported);
+autoRound('activations', { act_bits: 8 }, same, unsupported);
+autoRound('rotated', { rotation_config: { type: 'hadamard' } }, same, unsupported);
+autoRound('bits-of-another', { bits: 8 }, same, configOf);
+autoRound('rules-of-another-kind', { extra_config: ['lm_head'] }, same, config);
+autoRound('zero-points-missing', {}, (t) => delete t['l.qzeros'], damaged);
+autoRound('act-order', {}, (t) => t['l.g_idx'][2].reverse(), configOf);
+
+// --- ONNX ---------------------------------------------------------------------------------------------------------------------------------
+
+const varint = (n) => {
+  const out = [];
+  for (let v = BigInt.asUintN(64, BigInt(n)); ; v >>= 7n) {
+    out.push(Number(v & 127n) | (v > 127n ? 128 : 0));
+    if (v <= 127n) return out;
+  }
+};
+const number = (field, n) => [...varint(field << 3), ...varint(n)];
+const message = (field, ...parts) => {
+  const body = parts.flat();
+  return [...varint((field << 3) | 2), ...varint(body.length), ...body];
+};
+const text = (field, s) => message(field, [...new TextEncoder().encode(s)]);
+const attribute = (name, value) => message(5, text(1, name), number(3, value), number(20, 2));
+const initializer = (name, type, dims, data) =>
+  message(
+    5,
+    ...dims.map((d) => number(1, d)),
+    number(2, type),
+    text(8, name),
+    ...(Array.isArray(data) ? [message(9, data)] : [data.external]),
+  );
+const beside = (...pairs) => ({
+  external: [...pairs.flatMap(([key, value]) => message(13, text(1, key), text(2, value))), ...number(14, 1)],
+});
+const FLOAT = 1;
+const UINT8 = 2;
+
+/** x W^T with W [2, 32] of 4 bits in blocks of 32. */
+function onnx(name, expect, o = {}) {
+  const { bits = 4, codes = initializer('w_Q4', UINT8, [2, 1, 16], fill(32, 0x4b)), more = [] } = o;
+  const scales = o.scales ?? initializer('w_scales', FLOAT, [2, 1], [0, 0, 0, 63, 0, 0, 0, 63]);
+  const attributes = [attribute('K', 32), attribute('N', 2), attribute('bits', bits), attribute('block_size', 32)];
+  const node = message(
+    1,
+    ...['x', 'w_Q4', 'w_scales'].map((input) => text(1, input)),
+    text(2, 'y'),
+    text(4, 'MatMulNBits'),
+    ...attributes,
+    text(7, 'com.microsoft'),
+  );
+  const bytes = [...number(1, 9), ...message(7, node, codes, scales, ...more)];
+  add(`onnx/${name}.onnx`, Uint8Array.from(o.bytes?.(bytes) ?? bytes), expect);
+}
+const inW = { code: 'file/format', tensor: 'w' };
+const row = (name, data) => initializer(name, FLOAT, [4], data ?? fill(16, 0));
+onnx('valid', ok);
+onnx('valid-floats', ok, { more: [row('norm')] });
+onnx('empty', bad(0), { bytes: () => [] });
+onnx('no-graph', bad(0), { bytes: () => number(1, 9) });
+onnx('cut', { code: 'file/truncated' }, { bytes: (b) => b.slice(0, -5) });
+onnx('number-without-end', { code: 'file/format' }, { bytes: (b) => [...b, ...fill(11, 0xff)] });
+onnx('two-of-one-name', { code: 'file/format', tensor: 'norm' }, { more: [row('norm'), row('norm')] });
+onnx('reserved-name', { code: 'file/format', tensor: '__proto__' }, { more: [row('__proto__')] });
+onnx('negative-extent', { code: 'file/format', tensor: 'norm' }, { more: [initializer('norm', FLOAT, [-4], fill(16, 0))] });
+onnx('data-short', { code: 'file/format', tensor: 'norm' }, { more: [row('norm', fill(12, 0))] });
+onnx('path-out', { code: 'file/format', tensor: 'norm' }, { more: [row('norm', beside(['location', '../norm.bin']))] });
+onnx(
+  'offset-not-a-number',
+  { code: 'file/format', tensor: 'norm' },
+  { more: [row('norm', beside(['location', 'n.data'], ['offset', '-1']))] },
+);
+onnx('data-missing', { code: 'file/missing' }, { more: [row('norm', beside(['location', 'norm.onnx_data']))] });
+onnx('codes-of-another-length', inW, { codes: initializer('w_Q4', UINT8, [2, 1, 8], fill(16, 0x4b)) });
+onnx('codes-of-another-width', inW, { bits: 8 });
+onnx('scale-nan', inW, { scales: initializer('w_scales', FLOAT, [2, 1], [0, 0, 0xc0, 0x7f, 0, 0, 0, 63]) });
+
+// --- GGUF in parts ------------------------------------------------------------------------------------------------------------------------
+
+const U16 = 2;
+const I32 = 5;
+const splitKeys = ({ no, count = 2, tensors = 2 }) => [
+  ['split.no', U16, (x) => x.raw(no & 255, no >> 8)],
+  ['split.count', U16, (x) => x.raw(count & 255, count >> 8)],
+  ['split.tensors.count', I32, (x) => x.u32(tensors)],
+];
+const splitName = (no, count = 2) => `m-0000${no + 1}-of-0000${count}.gguf`;
+const splitPart = (keys, tensor) => gguf({ kv: splitKeys(keys), tensors: [tensor] }).bytes;
+const first = splitPart({ no: 0 }, A());
+const second = splitPart({ no: 1 }, B());
+const addSplit = (name, files, expect) => add(`split/${name}`, files, expect);
+const wrong = { code: 'file/format' };
+addSplit('valid', { [splitName(0)]: first, [splitName(1)]: second }, ok);
+addSplit('part-missing', { [splitName(0)]: first }, { code: 'file/missing' });
+addSplit('part-twice', { [splitName(0)]: first, [splitName(1)]: first }, wrong);
+addSplit('part-of-another', { [splitName(0)]: first, [splitName(1)]: splitPart({ no: 1, tensors: 3 }, B()) }, wrong);
+addSplit('part-that-is-whole', { [splitName(0)]: first, [splitName(1)]: gguf({ kv: [], tensors: [B()] }).bytes }, wrong);
+addSplit('part-damaged', { [splitName(0)]: first, [splitName(1)]: second.subarray(0, second.length - 20) }, { code: 'file/truncated' });
+addSplit('tensor-twice', { [splitName(0)]: first, [splitName(1)]: splitPart({ no: 1 }, A()) }, { ...wrong, tensor: 'a.weight' });
+addSplit(
+  'tensors-left-out',
+  { [splitName(0)]: splitPart({ no: 0, tensors: 3 }, A()), [splitName(1)]: splitPart({ no: 1, tensors: 3 }, B()) },
+  wrong,
+);
+addSplit('number-beyond-the-count', { [splitName(0)]: splitPart({ no: 5 }, A()) }, wrong);
+addSplit('misnamed', { 'model.gguf': first }, wrong);
+
+// --- importance matrices ------------------------------------------------------------------------------------------------------------------
+
+const sums = (over = {}) => ({ name: 'a.weight.in_sum2', dims: [8, 1], type: 0, bytes: 32, ...over });
+const counts = (over = {}) => ({ name: 'a.weight.counts', dims: [1, 1], type: 0, bytes: 4, ...over });
+const imatrix = (name, tensors, expect) =>
+  add(`imatrix/${name}.gguf`, gguf({ kv: [['general.type', STRING, (x) => x.string('imatrix')]], tensors }).bytes, expect);
+const f32 = (...values) => [...new Uint8Array(Float32Array.from(values).buffer)];
+imatrix('valid', [sums(), counts()], ok);
+imatrix('counts-missing', [sums()], { code: 'file/format', tensor: 'a.weight.counts' });
+imatrix('sums-missing', [counts()], { code: 'file/format', tensor: 'a.weight.in_sum2' });
+imatrix('counts-of-other-runs', [sums(), counts({ dims: [1, 3], bytes: 12 })], { code: 'file/format' });
+imatrix('sums-in-halves', [sums({ type: 1, bytes: 16 }), counts()], { code: 'file/format', tensor: 'a.weight.in_sum2' });
+imatrix('sum-negative', [sums({ data: f32(1, 1, 1, -1, 1, 1, 1, 1) }), counts()], { code: 'file/format', tensor: 'a.weight' });
+imatrix('sum-nan', [sums({ data: f32(1, 1, 1, Number.NaN, 1, 1, 1, 1) }), counts()], { code: 'file/format', tensor: 'a.weight' });
+imatrix('of-weights', [A()], { code: 'file/format' });
+const dat = (name, b, expect) => add(`imatrix/${name}.dat`, b.done(), expect);
+const entry = (b, n = 2) =>
+  b
+    .u32(1)
+    .u32(1)
+    .text('a')
+    .u32(3)
+    .u32(n)
+    .raw(...f32(1, 2));
+dat('valid', entry(bytes()), ok);
+dat('cut', entry(bytes(), 3), { code: 'file/truncated' });
+dat('name-beyond-the-file', bytes().u32(1).u32(4000).text('a'), { code: 'file/truncated' });
+dat('no-entries', bytes().u32(0), { code: 'file/format' });
 
 writeFileSync(
   join(here, 'expected.json'),

@@ -36,6 +36,7 @@ export interface EvalRow {
   kl?: number;
   top1?: number;
   passkey?: number;
+  outlierColumns?: number;
   bitsPerWeight: number;
   fileBitsPerWeight: number;
   bytes: number;
@@ -95,6 +96,7 @@ export function addEval(lmq: Command, cli: Context): void {
           context: measured.context,
           ...(against && { kl: against.kl, top1: against.top1 }),
           ...(documents && { passkey: (await passkey(model, documents, { signal, onProgress: terminal.progress })).accuracy }),
+          ...(model.outliers && { outlierColumns: model.outliers.columns / model.outliers.of }),
           bitsPerWeight,
           fileBitsPerWeight,
           bytes,
@@ -131,6 +133,9 @@ function describe(r: EvalRow): string {
     `perplexity      ${r.perplexity.toFixed(4)}   (${r.tokens} tokens, windows of ${r.context})`,
     ...(r.kl === undefined ? [] : [`KL to original  ${r.kl.toFixed(5)} nats per token`, `top-1 agreement ${(100 * r.top1!).toFixed(2)} %`]),
     ...(r.passkey === undefined ? [] : [`passkey         ${(100 * r.passkey).toFixed(1)} %`]),
+    ...(r.outlierColumns === undefined
+      ? []
+      : [`outlier columns ${(100 * r.outlierColumns).toFixed(2)} %   (of inputs, multiplied in float32)`]),
     `size            ${formatBytes(r.bytes)}   (${r.bitsPerWeight.toFixed(3)} bits per weight in linears, ${r.fileBitsPerWeight.toFixed(3)} over all)`,
     `time            ${formatSeconds(r.seconds)}`,
     '',

@@ -2,7 +2,8 @@
  * `lmq inspect`: what is inside a model.
  * @module
  */
-import { describeFormat, openModel } from '@lmq/pipeline/node';
+import type { Architecture } from '@lmq/model';
+import { describeFormat, openInspectable } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
 import type { Context } from '../run.js';
 import { formatBytes, table } from '../terminal.js';
@@ -14,7 +15,7 @@ export function addInspect(lmq: Command, { terminal, signal }: Context): void {
     .description('list tensors and formats; with --values, look for outliers and suspicious values')
     .option('--values', 'read the weights too: range, spread, outliers, NaN')
     .action(async (name: string, flags: { values?: boolean }) => {
-      const model = await openModel(name);
+      const model = await openInspectable(name);
       try {
         const { checkpoint, architecture } = model;
         const described = await describeFormat(model);
@@ -42,24 +43,13 @@ export function addInspect(lmq: Command, { terminal, signal }: Context): void {
           tensors.push(row);
         }
         terminal.finish();
-        const { layers, hidden, heads, kvHeads, headDim, vocab, context, moe } = architecture;
-        const summary = {
-          family: architecture.family,
-          layers,
-          hidden,
-          heads,
-          kvHeads,
-          headDim,
-          vocab,
-          context,
-          ...(moe && { experts: moe.experts, expertsPerToken: moe.topK }),
-        };
+        const summary = architecture && summaryOf(architecture);
         if (terminal.json) {
           return terminal.result({
             format: checkpoint.format,
             name: described.name,
             formats: described.formats,
-            architecture: summary,
+            ...(summary && { architecture: summary }),
             parameters,
             bytes,
             tensors,
@@ -69,11 +59,8 @@ export function addInspect(lmq: Command, { terminal, signal }: Context): void {
         terminal.out(
           `${name} · ${described.name} · ${(parameters / 1e6).toPrecision(4)} M parameters · ${formatBytes(bytes)} · ${((bytes * 8) / parameters).toFixed(2)} bits per parameter\n`,
         );
-        terminal.out(
-          `${Object.entries(summary)
-            .map(([k, v]) => `${k} ${v}`)
-            .join(' · ')}\n\n`,
-        );
+        const facts = Object.entries(summary ?? {}).map(([k, v]) => `${k} ${v}`);
+        terminal.out(`${facts.join(' · ')}${facts.length ? '\n' : ''}\n`);
         terminal.out(
           `${table(
             ['format', 'tensors', 'bytes', 'share'],
@@ -95,4 +82,18 @@ export function addInspect(lmq: Command, { terminal, signal }: Context): void {
         await model.close();
       }
     });
+}
+
+function summaryOf({ family, layers, hidden, heads, kvHeads, headDim, vocab, context, moe }: Architecture) {
+  return {
+    family,
+    layers,
+    hidden,
+    heads,
+    kvHeads,
+    headDim,
+    vocab,
+    context,
+    ...(moe && { experts: moe.experts, expertsPerToken: moe.topK }),
+  };
 }

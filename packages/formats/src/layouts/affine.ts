@@ -95,17 +95,25 @@ export function zeroValues(t: Affine, from: number, count: number): Uint8Array |
 export function zeroPointValues(t: Affine, from: number, count: number): Uint8Array {
   const zeros = zeroValues(t, from, count);
   if (zeros instanceof Uint8Array) return zeros;
-  const largest = 2 ** t.bits - 1;
-  const bad = zeros.findIndex((z) => !(Number.isInteger(z) && z >= 0 && z <= largest));
+  const bad = zeros.findIndex((z) => !isCode(z, t.bits));
   if (bad >= 0) {
     throw new LmqError('argument/value', `zero point ${from + bad} is not an integer of ${t.bits} bits`, {
       op: 'zeroPointValues',
-      expected: `0 … ${largest}`,
+      expected: `0 … ${2 ** t.bits - 1}`,
       found: zeros[bad],
       hint: 'Only layouts with zero points in floating point hold it.',
     });
   }
   return Uint8Array.from(zeros);
+}
+
+const isCode = (z: number, bits: number) => Number.isInteger(z) && z >= 0 && z < 2 ** bits;
+
+/** The first zero point that is none of the codes, which formats of integers cannot hold; `undefined` when all are. */
+export function zeroBetweenCodes(t: Affine): number | undefined {
+  if (!isFloatZeros(t.zeroPoints)) return undefined;
+  const { format, data } = t.zeroPoints;
+  return decodeFloats(format, data).find((z) => !isCode(z, t.bits));
 }
 
 export function byteLength(t: Affine): number {

@@ -1,5 +1,5 @@
 /**
- * Linears whose input is rounded to integers (`activations: 'int16' | 'int8'`): the codes of input and weight are multiplied in integer
+ * Linears whose input is rounded to integers (`activations: 'int16' | 'int8'`, and quantized-input.ts): the codes of input and weight are multiplied in integer
  * arithmetic, exactly, over chunks of columns that share all scales; chunks are added in f32. Few rows of x go row by row straight from
  * the packed codes (assembly/gemvCodes.ts), more as a blocked product of 16-bit panels (assembly/gemmCodes.ts).
  * @module
@@ -15,11 +15,11 @@ import type { WasmExports } from './module.js';
 const GEMV_ROWS = 6;
 /** Columns of an int8 scale, and of a vector of codes. */
 const BLOCK = 32;
-/** Longest exact sum: 256 products of a 16-bit and an 8-bit code stay below 2^31. */
+/** Longest exact sum with 16-bit inputs: 256 products of a 16-bit and an 8-bit code stay below 2^31. */
 const LONGEST = 256;
 
 /** Block of the weight that is unpacked at a time: WIDTH rows of it by DEPTH columns. Long runs of a row stream better than short ones. */
-const DEPTH = 1024;
+export const DEPTH = 1024;
 const WIDTH = 128;
 
 /** y, with its rows. */
@@ -29,8 +29,16 @@ export interface Output {
   rows: number;
 }
 
+/** What the rounding of an input allows. */
+interface Rounding {
+  /** Most columns that share a scale and whose integer sum is exact: a multiple of 32 up to DEPTH. */
+  longest: number;
+  /** Whether codes are within ±127. */
+  bytes: boolean;
+}
+
 /** Rounded inputs in memory: codes (i16, zero-padded to whole blocks) and a scale (f32) per block. Strides in bytes. */
-interface Rounded {
+export interface Rounded {
   rows: number;
   /** Columns with padding. */
   width: number;
@@ -38,8 +46,18 @@ interface Rounded {
   stride: number;
   scales: number;
   scalesStride: number;
+  rounding: Rounding;
   /** The codes as bytes (assembly/gemvDots4.ts), `width` a row, where they are needed. */
   bytes?: number;
+}
+
+/** Space for a rounded input. */
+export function withRounded(core: Core, rows: number, cols: number, rounding: Rounding, use: (input: Rounded) => void): void {
+  const width = Math.ceil(cols / BLOCK) * BLOCK;
+  const [stride, scalesStride] = [width * 2, (width / BLOCK) * 4];
+  withScratch(core, rows * (stride + scalesStride), (codes) =>
+    use({ rows, width, codes, stride, scales: codes + rows * stride, scalesStride, rounding }),
+  );
 }
 
 /** Rounds x and hands the result to `use`. */
@@ -51,17 +69,16 @@ export function withRoundedInput(
   activations: Exclude<Activations, 'float32'>,
   use: (input: Rounded) => void,
 ): void {
-  const width = Math.ceil(cols / BLOCK) * BLOCK;
-  const [stride, scalesStride] = [width * 2, (width / BLOCK) * 4];
-  const [block, largest] = activations === 'int16' ? [cols, 32767] : [BLOCK, 127];
-  withScratch(core, rows * (stride + scalesStride), (codes) => {
-    const scales = codes + rows * stride;
+  const int8 = activations === 'int8';
+  const [block, largest] = int8 ? [BLOCK, 127] : [cols, 32767];
+  withRounded(core, rows, cols, { longest: int8 ? BLOCK : LONGEST, bytes: int8 }, (rounded) => {
+    const { codes, stride, scales, scalesStride } = rounded;
     const round = (kernels: WasmExports, from: number, count: number) => {
       for (let r = from; r < from + count; r++)
         kernels.quantizeInput(x.at + r * x.stride, cols, codes + r * stride, scales + r * scalesStride, block, largest);
     };
     inParts(core, rows, cols, round, 1);
-    use({ rows, width, codes, stride, scales, scalesStride });
+    use(rounded);
   });
 }
 
@@ -93,20 +110,19 @@ function needsSums({ bits, zeros, zero, mins }: AffineWeight): boolean {
 }
 
 /** Columns that are summed in integers: they share the scales of weight and input. */
-function chunkOf(form: AffineWeight, width: number, activations: Activations): number {
+function chunkOf(form: AffineWeight, width: number, longest: number): number {
   const { groupSize } = form;
   if (inHalves(form)) return groupSize;
-  if (activations === 'int8') return BLOCK;
-  let chunk = LONGEST;
+  let chunk = longest;
   if (groupSize < width) while (groupSize % chunk !== 0) chunk -= BLOCK;
   return chunk;
 }
 
 /** y ← x Wᵀ + bias; the weight has an integer kernel. */
 export function integerLinear(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWeight): void {
-  const chunk = chunkOf(form, w.in, w.activations);
+  const chunk = chunkOf(form, w.in, x.rounding.longest);
   const few = x.rows <= GEMV_ROWS;
-  if (few && usesDots(core, form, w.activations)) {
+  if (few && usesDots(core, form, x)) {
     withBytes(core, x, (bytes) => gemv(core, y, bytes, form, w, chunk));
     return;
   }
@@ -116,8 +132,8 @@ export function integerLinear(core: Core, y: Output, x: Rounded, form: AffineWei
 }
 
 /** Codes of 4 bits and inputs of 8: what the dot product of bytes is exact for. */
-function usesDots({ dots }: Core, { bits }: AffineWeight, activations: Activations): boolean {
-  return dots && bits === 4 && activations === 'int8';
+function usesDots({ dots }: Core, { bits }: AffineWeight, { rounding }: Rounded): boolean {
+  return dots && bits === 4 && rounding.bytes;
 }
 
 /** x with its codes as bytes. The wide ones stay, for sums over groups. */
@@ -146,7 +162,7 @@ function gemv(core: Core, y: Output, x: Rounded, form: AffineWeight, w: PackedWe
   const { bits, codes, stride, scales, zeros, zero, mins, groups } = form;
   const kernel = bits === 4 ? 'gemvCodes4' : 'gemvCodes8';
   const group = Math.min(form.groupSize, w.in);
-  const dots = usesDots(core, form, w.activations);
+  const dots = usesDots(core, form, x);
   withSums(core, x, form, w.in, (allSums) => {
     if (mins) addMins(core, y, w, mins, groups, (t) => allSums + t * groups * 4);
     inParts(core, w.out, w.in, (kernels, r, count) => {

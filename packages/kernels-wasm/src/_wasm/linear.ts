@@ -12,6 +12,7 @@ import { blockDepth, type DecodeB, type Operand, type Panels, panelOffset, produ
 import { addMins, hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
 import type { AffineWeight, DenseWeight, PackedWeight, PanelWeight } from './load.js';
 import type { WasmExports } from './module.js';
+import { quantizedInputLinear } from './quantized-input.js';
 
 /** Most rows of x that go row by row. Integer codes are cheaper to multiply in place than to decode, so they cross over later. */
 const GEMV_ROWS = 3;
@@ -24,6 +25,10 @@ export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): v
   const y = { at: f32(out), stride: step(out), rows: out.rows };
   const input = { at: f32(x), stride: step(x), transposed: false };
   const { form } = w;
+  if (w.input && form.kind === 'affine') {
+    quantizedInputLinear(core, y, input, form, w, w.input);
+    return;
+  }
   const hasCodes = form.kind === 'affine' || (form.kind === 'foreign' && form.weight.kind === 'blocks');
   if (!hasCodes || w.activations === 'float32') {
     floatLinear(core, y, input, w);

@@ -17,7 +17,7 @@ import {
   validate,
   zeroValues,
 } from '@lmq/formats';
-import { type Activations, type Affine, type Blocks, type CompressedTensor, type Dense, type Linear, LmqError } from '@lmq/tensor';
+import type { Activations, Affine, Blocks, CompressedTensor, Dense, InputQuant, Linear, OutlierCount } from '@lmq/tensor';
 import { unpackBlocks } from './blocks.js';
 import { type Core, withScratch } from './core.js';
 import { blockDepth, panelOffset } from './gemm.js';
@@ -74,6 +74,10 @@ export interface PackedWeight {
   form: DenseWeight | PanelWeight | AffineWeight | ForeignWeight;
   /** How the input meets codes, if there are any. */
   activations: Activations;
+  /** How the input is quantized first; `form` is affine then. */
+  input?: InputQuant;
+  /** Of `llm-int8` input. */
+  outliers?: OutlierCount;
   /** f32 [out]. */
   bias: Block | null;
   /** All that unload gives back. */
@@ -87,17 +91,13 @@ const STRIP_BYTES = 2 ** 20;
 
 /**
  * Packs a weight.
- * @throws LmqError `backend/memory`; `backend/unsupported` for a linear that quantizes its input; what `validate` of formats throws
+ * @throws LmqError `backend/memory`; what `validate` of formats throws
  */
-export function loadLinear(core: Core, linear: Linear, activations: Activations): { packed: PackedWeight; bytes: number } {
-  if (linear.input) {
-    throw new LmqError('backend/unsupported', 'this backend does not quantize the input of a linear', {
-      op: 'load',
-      expected: 'no input quantization',
-      found: linear.input.kind,
-      hint: 'Leave out input, which multiplies float32 activations.',
-    });
-  }
+export function loadLinear(
+  core: Core,
+  linear: Linear,
+  activations: Activations,
+): { packed: PackedWeight; bytes: number; outliers?: OutlierCount } {
   const { weight } = linear;
   const { memory } = core;
   validate(weight);
@@ -119,7 +119,13 @@ export function loadLinear(core: Core, linear: Linear, activations: Activations)
     const bias = linear.bias ? put(linear.bias) : null;
     const own = form.kind === 'foreign' ? byteLength(weight) : 0;
     const bytes = blocks.reduce((sum, b) => sum + b.bytes, own);
-    return { packed: { out: weight.shape[0], in: weight.shape[1], form, activations, bias, blocks }, bytes };
+    const outliers = linear.input?.kind === 'llm-int8' ? { outliers: { columns: 0, of: 0 } } : {};
+    const input = linear.input && { input: linear.input };
+    return {
+      packed: { out: weight.shape[0], in: weight.shape[1], form, activations, ...input, ...outliers, bias, blocks },
+      bytes,
+      ...outliers,
+    };
   } catch (e) {
     for (const block of blocks) memory.release(block);
     throw e;

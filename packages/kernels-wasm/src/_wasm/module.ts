@@ -51,7 +51,11 @@ export interface WasmExports {
   obsSweepTable: Fn<15>;
   packColumns: Fn<6>;
   packRows: Fn<6>;
+  inputRanges: Fn<6>;
+  outlierColumns: Fn<6>;
   quantizeInput: Fn<6>;
+  quantizeInt8: Fn<10>;
+  decodeColumns: Fn<12>;
   rmsNorm: Fn<8>;
   rope: Fn<11>;
   scatterAdd: Fn<8>;

@@ -2,16 +2,19 @@
  * What the formats of uniform integers share: tensors brought to the layout that their writers take, and linears that runtimes fuse.
  * @module
  */
-import { blocksToAffine, floatToFp16, roundToFormat, zeroPointValues } from '@lmq/formats';
+import { blocksToAffine, floatToFp16, roundToFormat, zeroValues } from '@lmq/formats';
 import type { Affine, CompressedTensor } from '@lmq/tensor';
 
 /**
  * The same values as codes with 16-bit scales, where that is possible without changing one: GGUF blocks that have an affine form, float32
- * scales that are half-precision numbers. Else the tensor as it is.
+ * scales that are half-precision numbers, zero points that need not be stored. Else the tensor as it is.
  */
-export function asAffine(t: CompressedTensor): CompressedTensor {
-  if (t.kind === 'blocks') return blocksToAffine(t) ?? t;
-  if (t.kind !== 'affine' || t.scales.format !== 'fp32') return t;
+export function asAffine(tensor: CompressedTensor): CompressedTensor {
+  if (tensor.kind === 'blocks') return blocksToAffine(tensor) ?? tensor;
+  if (tensor.kind !== 'affine') return tensor;
+  const { zeroPoints, ...symmetric } = tensor;
+  const t = zeroPoints && isSymmetric(tensor) ? symmetric : tensor;
+  if (t.scales.format !== 'fp32') return t;
   const { data } = t.scales;
   if (!data.every((s) => roundToFormat(s, 'fp16') === s)) return t;
   return { ...t, scales: { ...t.scales, format: 'fp16', data: Uint16Array.from(data, floatToFp16) } };
@@ -29,19 +32,38 @@ export interface Scheme {
   scales: string;
 }
 
+/** Whether all zero points are in the middle. */
+function isSymmetric(t: Affine): boolean {
+  const zeros = t.zeroPoints && zeroValues(t, 0, t.scales.data.length);
+  const middle = 2 ** (t.bits - 1);
+  return !(zeros as Float32Array | undefined)?.some((z) => z !== middle);
+}
+
 /** The scheme of a weight. */
 export function schemeOf(module: string, t: Affine): Scheme {
-  const [out, inputs] = t.shape;
-  const zeros = t.zeroPoints && zeroPointValues(t, 0, out * Math.ceil(inputs / t.groupSize));
-  const middle = 2 ** (t.bits - 1);
+  const [, inputs] = t.shape;
   return {
     module,
     bits: t.bits,
     groupSize: t.groupSize >= inputs ? -1 : t.groupSize,
-    symmetric: !zeros?.some((z) => z !== middle),
+    symmetric: isSymmetric(t),
     actOrder: t.groupIndex !== undefined,
     scales: t.scales.format,
   };
+}
+
+/** Bits and groups that most linears have. */
+export function mostCommon(schemes: readonly Scheme[]): Pick<Scheme, 'bits' | 'groupSize'> {
+  const count = new Map<string, number>();
+  let best = schemes[0] ?? { bits: 4, groupSize: -1 };
+  let most = 0;
+  for (const s of schemes) {
+    const key = `${s.bits} ${s.groupSize}`;
+    const n = (count.get(key) ?? 0) + 1;
+    count.set(key, n);
+    if (n > most) [most, best] = [n, s];
+  }
+  return best;
 }
 
 /** Linears that vLLM, SGLang and TensorRT-LLM run as one matrix; w1 and w3 are an expert's. */

@@ -21,8 +21,8 @@ export interface FolderFormat {
    * @throws LmqError `export/unsupported`
    */
   check(planned: readonly PlannedSite[]): void;
-  /** Stored bytes of a quantized linear. */
-  bytes(planned: PlannedSite, dtype: FloatFormat): number;
+  /** Stored bytes of a quantized linear, one of all that are planned. */
+  bytes(site: PlannedSite, dtype: FloatFormat, planned: readonly PlannedSite[]): number;
   /** Begins to look at the weights of a folder. */
   begin(facts: FolderFacts): FolderSurvey;
 }

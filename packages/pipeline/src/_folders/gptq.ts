@@ -5,7 +5,7 @@
 import { gptqConfig, toGptqTensors } from '@lmq/checkpoints';
 import type { GptqVersion } from '@lmq/formats';
 import type { Affine } from '@lmq/tensor';
-import { asAffine, type Scheme, schemeNotes, schemeOf } from './affine.js';
+import { asAffine, mostCommon, type Scheme, schemeNotes, schemeOf } from './affine.js';
 import type { FolderFormat } from './format.js';
 import { checkAffine } from './rules.js';
 
@@ -67,18 +67,4 @@ export function gptqFolder(target: string, version?: GptqVersion): FolderFormat 
       };
     },
   };
-}
-
-/** Bits and groups that most linears have. */
-function mostCommon(schemes: readonly Scheme[]): Pick<Scheme, 'bits' | 'groupSize'> {
-  const count = new Map<string, number>();
-  let best = schemes[0] ?? { bits: 4, groupSize: -1 };
-  let most = 0;
-  for (const s of schemes) {
-    const key = `${s.bits} ${s.groupSize}`;
-    const n = (count.get(key) ?? 0) + 1;
-    count.set(key, n);
-    if (n > most) [most, best] = [n, s];
-  }
-  return best;
 }

@@ -21,6 +21,10 @@ export interface AffineRules {
   head: boolean;
   /** Whether every zero point can be stored. */
   asymmetric: boolean;
+  /** Whether columns of a row may have scales of their own. Default true. */
+  grouped?: boolean;
+  /** Whether scales may be float32. Default false. */
+  fp32?: boolean;
 }
 
 /** @throws LmqError `export/unsupported` naming the first linear that does not fit */
@@ -42,19 +46,20 @@ export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[])
     const wrong: string[] = [];
     if (!rules.bits.includes(stage.bits)) wrong.push(`bits ${stage.bits}`);
     if (stage.trits) wrong.push('trits');
-    if (stage.scaleFormat === 'fp32') wrong.push('fp32 scales');
+    if (!rules.fp32 && stage.scaleFormat === 'fp32') wrong.push('fp32 scales');
     if (out % rules.out !== 0) wrong.push(`${out} outputs`);
     if (width % rules.inputs !== 0) wrong.push(`${width} inputs`);
     if (!rules.actOrder && stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0 && stage.groupSize < width)
       wrong.push('groups in act-order (use staticGroups true)');
-    if (!rules.asymmetric && (!stage.symmetric || hasZeroPoints(stage.fallback))) wrong.push('asymmetric zero points, which may be 0');
+    if (!rules.asymmetric && (!stage.symmetric || hasZeroPoints(stage.fallback))) wrong.push('asymmetric zero points');
+    if (rules.grouped === false && groupOf(stage.groupSize, width) > 0) wrong.push(`groupSize ${stage.groupSize}`);
     if (!rules.head && site.role === 'head') wrong.push('a quantized head');
     if (!rules.mixed && groupOf(stage.groupSize, width) !== groupOf(first.stage.groupSize, first.in))
       wrong.push(`groupSize ${stage.groupSize} beside ${first.stage.groupSize}`);
     if (wrong.length)
       refuse(`${target} cannot hold this linear`, {
         tensor: site.name,
-        expected: `bits ${rules.bits.join(', ')}, fp16 or bf16 scales, outputs a multiple of ${rules.out}, inputs of ${rules.inputs}${rules.mixed ? '' : ', one group size'}`,
+        expected: needs(rules),
         found: wrong.join(', '),
         hint: `The nearest export that holds it is lmq. Or quantize with what ${target} needs, or leave this linear out with --skip.`,
       });
@@ -72,6 +77,20 @@ export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[])
       found: unequal.quantized ? 'others' : `${unequal.second} is not quantized`,
       hint: 'vLLM and SGLang run q, k and v as one matrix, and gate and up. Give them the same options, or export to lmq.',
     });
+}
+
+function needs({ bits, out, inputs, asymmetric, grouped = true, mixed, fp32 }: AffineRules): string {
+  return [
+    `bits ${bits.join(', ')}`,
+    !asymmetric && 'symmetric',
+    !fp32 && 'fp16 or bf16 scales',
+    !grouped && 'groupSize -1',
+    !mixed && 'one group size',
+    out > 1 && `outputs a multiple of ${out}`,
+    inputs > 1 && `inputs of ${inputs}`,
+  ]
+    .filter(Boolean)
+    .join(', ');
 }
 
 const groupOf = (groupSize: number, width: number) => (groupSize < 0 || groupSize >= width ? -1 : groupSize);

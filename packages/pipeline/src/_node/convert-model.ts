@@ -4,7 +4,7 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import { isBlockFileType } from '@lmq/checkpoints';
+import { type Checkpoint, isBlockFileType } from '@lmq/checkpoints';
 import { BLOCK_TYPES } from '@lmq/formats';
 import { LmqError, type LongCallOpts } from '@lmq/tensor';
 import { isFolderName } from '../_folders/table.js';
@@ -82,8 +82,14 @@ export async function convertModel(model: OpenModel, opts: ConvertModelOpts): Pr
     seconds: (Date.now() - start) / 1000,
     changes,
     refused,
-    notes: [...hf.notes, ...written.notes],
+    notes: [...hf.notes, ...inputNotes(hf.checkpoint, target), ...written.notes],
   };
+}
+
+/** Only our own folders say how inputs are quantized. */
+function inputNotes({ inputs }: Checkpoint, target: ExportName): string[] {
+  if (!inputs?.size || target === 'lmq') return [];
+  return [`the inputs of ${inputs.size} linears are quantized at run time, which ${target} does not say: there they will not be`];
 }
 
 async function plan({ checkpoint, architecture, companions, linears }: HfModel, opts: ConvertModelOpts & { name: string }): Promise<Plan> {

@@ -96,7 +96,7 @@ export async function estimateModel(
   else if (isFolderName(recipe.export)) {
     const format = folderFormat(recipe.export);
     const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
-    const packed = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype)]));
+    const packed = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype, planned)]));
     for (const [name, bytes] of tensorBytes) outputBytes += packed.get(name) ?? bytes;
   } else {
     const described = [...checkpoint.tensors].map(

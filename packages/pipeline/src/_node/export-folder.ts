@@ -53,6 +53,15 @@ export async function planFolder(checkpoint: Checkpoint, opts: PlanFolderOpts): 
       stores.set(name, (_, dense) => [toSafetensors(name, toDense(name, dense, format), info.shape)]);
       continue;
     }
+    const decodedFor = (reason: string) => {
+      changes.push({ tensor: name, from: info.format, to: 'fp32', effect: 'exact', detail: `decoded: ${reason}` });
+      stores.set(name, (_, packed) => [toSafetensors(name, toDense(name, packed, 'fp32'), info.shape)]);
+    };
+    const linear = modules.has(name.replace(/\.weight$/, ''));
+    if (!linear && target !== 'safetensors') {
+      decodedFor(`only linears are quantized in ${target}`);
+      continue;
+    }
     try {
       survey.add(name, t);
       changes.push(
@@ -63,14 +72,12 @@ export async function planFolder(checkpoint: Checkpoint, opts: PlanFolderOpts): 
       stores.set(name, (plan, packed) => plan.pack(name, packed));
     } catch (e) {
       if (!isLmqError(e) || e.code !== 'export/unsupported') throw e;
-      const inBlock = modules.has(name.replace(/\.weight$/, '')) && name !== 'lm_head.weight';
-      if (inBlock || target === 'safetensors') {
+      if (name !== 'lm_head.weight' || target === 'safetensors') {
         refused.push(e);
         changes.push({ tensor: name, from: info.format, to: target, effect: 'refused', detail: e.message });
         continue;
       }
-      changes.push({ tensor: name, from: info.format, to: 'fp32', effect: 'exact', detail: `decoded: ${target} has no place for it` });
-      stores.set(name, (_, packed) => [toSafetensors(name, toDense(name, packed, 'fp32'), info.shape)]);
+      decodedFor(`${target} has no place for it`);
     }
   }
   const empty = target !== 'safetensors' && !changes.some((c) => c.to === target);

@@ -30,7 +30,7 @@ export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Pr
     const described = createPhase('describe', checkpoint.tensors.size, 'tensors', opts);
     for (const [name, info] of checkpoint.tensors) {
       // Read once for the description; the data is read again when its turn to be written comes, so that memory holds one tensor.
-      const { entry, tensors: fields } = toLmqTensors(name, await checkpoint.read(name), info.shape);
+      const { entry, tensors: fields } = toLmqTensors(name, await checkpoint.read(name), info.shape, checkpoint.inputs?.get(name));
       entries.push([name, entry]);
       bytes += info.bytes;
       for (const [i, t] of fields.entries()) {

@@ -6,6 +6,7 @@ import type { Checkpoint } from '@lmq/checkpoints';
 import { affineToMatMulNBits, layoutName } from '@lmq/formats';
 import { type Architecture, headSite } from '@lmq/model';
 import { type CompressedTensor, createPhase, isLmqError, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { asAffine } from '../_folders/affine.js';
 import { toDense } from '../_folders/safetensors.js';
 import { type Change, changeOf } from './changes.js';
 
@@ -41,7 +42,8 @@ export async function planOnnxChanges(
 }
 
 /** Why the operator cannot hold a weight; undefined when it can. */
-function refusal(name: string, t: CompressedTensor): LmqError | undefined {
+function refusal(name: string, tensor: CompressedTensor): LmqError | undefined {
+  const t = asAffine(tensor);
   if (t.kind !== 'affine') {
     return new LmqError('export/unsupported', 'onnx does not hold these values', {
       op: 'convert',

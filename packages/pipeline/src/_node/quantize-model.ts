@@ -8,7 +8,7 @@ import { basename, resolve } from 'node:path';
 import { type Checkpoint, lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
 import type { PlaceOpts } from '@lmq/checkpoints/node';
 import type { Architecture } from '@lmq/model';
-import { type Backend, type CompressedTensor, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { checkEqualize } from '../_equalize/plan.js';
 import { isFolderName } from '../_folders/table.js';
 import type { EqualizeReport, LayerReport, Recipe } from '../api.js';
@@ -17,7 +17,7 @@ import { outputKind } from '../export-rules.js';
 import type { Importance } from '../importance.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
-import { quantizeBlocks } from '../quantize-blocks.js';
+import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
 import { checkStatistics, type Statistics } from '../statistics.js';
 import { linearsOf } from './as-hf-model.js';
 import { checkOutput } from './check-output.js';
@@ -128,13 +128,13 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     let result: Checkpoint = checkpoint;
     for (const [i, pass] of passes.entries()) {
       const common = { ...opts, checkpoint: result, architecture, store: pass.store, resume: await pass.resume(sizes) };
-      for await (const { layer, weights, report } of equalizeBlocks({ ...common, stage: equalize[i]! }))
-        await commit(pass, checkpoint, layer, weights, { layers: [], equalized: report });
+      for await (const block of equalizeBlocks({ ...common, stage: equalize[i]! }))
+        await commit(pass, checkpoint, block, { layers: [], equalized: block.report });
       result = laidOver(result, pass);
     }
     const common = { ...opts, checkpoint: result, architecture, store: last.store, resume: await last.resume(sizes) };
-    for await (const { layer, weights, layers } of quantizeBlocks({ ...common, recipe: quantizing }))
-      await commit(last, checkpoint, layer, weights, { layers });
+    for await (const block of quantizeBlocks({ ...common, recipe: quantizing }))
+      await commit(last, checkpoint, block, { layers: block.layers });
     result = laidOver(result, last);
     const quantized = last.finished.flatMap((b) => b.facts.layers);
     const equalized = passes.flatMap((p) => p.finished.flatMap((b) => b.facts.equalized ?? []));
@@ -187,11 +187,12 @@ export function checkImportance(importance: Importance | undefined, recipe: Reci
 function commit(
   work: WorkPass<BlockFacts>,
   source: Checkpoint,
-  layer: number,
-  weights: ReadonlyMap<string, CompressedTensor>,
+  { layer, weights, inputs }: Pick<BlockResult, 'layer' | 'weights'> & Partial<Pick<BlockResult, 'inputs'>>,
   facts: Omit<BlockFacts, 'manifest'>,
 ): Promise<void> {
-  const packed = [...weights].map(([name, t]) => [name, toLmqTensors(name, t, source.tensors.get(name)?.shape)] as const);
+  const packed = [...weights].map(
+    ([name, t]) => [name, toLmqTensors(name, t, source.tensors.get(name)?.shape, inputs?.get(name))] as const,
+  );
   const manifest = lmqManifest(packed.map(([name, p]) => [name, p.entry]));
   return work.commit(
     layer,

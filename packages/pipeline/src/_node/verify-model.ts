@@ -6,8 +6,8 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Checkpoint, openQuantized, type TensorInfo } from '@lmq/checkpoints';
-import { openCheckpoint } from '@lmq/checkpoints/node';
+import { type Checkpoint, openQuantized, readImatrix, type TensorInfo } from '@lmq/checkpoints';
+import { fileSource, openCheckpoint } from '@lmq/checkpoints/node';
 import { decode } from '@lmq/formats';
 import { type Architecture, parseGgufConfig, parseHfConfig, ROPE_FACTORS, tokenizerFromGguf } from '@lmq/model';
 import { NANO_MODELS } from '@lmq/nano';
@@ -17,6 +17,7 @@ import { MODEL_CHECKS, type Subject } from '../_verify/model-checks.js';
 import { meanCode, offByOne, TENSOR_CHECKS } from '../_verify/tensor-checks.js';
 import { relativeError } from './changes.js';
 import { compareLinears, type LinearError } from './compare-linears.js';
+import { isBare } from './inspectable.js';
 import { type OpenModel, openTokenizer } from './open-model.js';
 import { quantizationOf } from './quantization.js';
 import { exists, optional, readConfig } from './text-files.js';
@@ -73,6 +74,7 @@ export async function verifyModel(name: string, opts: VerifyModelOpts = {}): Pro
   });
   if (!stored) return report();
   try {
+    if (stored.metadata.get('general.type') === 'imatrix') await note('data', () => readImportances(path));
     const folder = stored.format === 'gguf' ? undefined : (await stat(path)).isDirectory() ? path : dirname(path);
     const subject = await describe(stored, folder, note);
     if (folder !== undefined && subject.quantization) findings.push(...(await besideConfig(folder, subject.quantization)));
@@ -92,6 +94,12 @@ export async function verifyModel(name: string, opts: VerifyModelOpts = {}): Pro
   }
 }
 
+/** Sums have rules of their own: pairs of tensors, none below 0. */
+async function readImportances(path: string): Promise<void> {
+  const source = await fileSource(path);
+  await readImatrix(source).finally(() => source.close());
+}
+
 type Note = <T>(check: CheckId, work: () => T | Promise<T>) => Promise<T | undefined>;
 
 /** A checkpoint and as much as could be found out about it. */
@@ -100,6 +108,7 @@ async function describe(
   folder: string | undefined,
   note: Note,
 ): Promise<Omit<Subject, 'architecture'> & { architecture?: Architecture }> {
+  if (isBare(stored)) return { checkpoint: stored };
   if (folder === undefined) {
     const architecture = await note('configuration', async () => {
       const factors = stored.tensors.has(ROPE_FACTORS) ? decode(await stored.read(ROPE_FACTORS)).data : undefined;
@@ -144,8 +153,8 @@ async function readAll(
   opts: LongCallOpts,
 ): Promise<number> {
   const done = createPhase('verify', checkpoint.tensors.size, 'tensors', opts);
-  const version = quantization && (quantization.checkpoint_format ?? quantization.format) === 'gptq_v2' ? 'v2' : 'v1';
-  const format = checkpoint.format === 'gptq' ? `gptq ${version}` : checkpoint.format;
+  const packing = gptqPacking(checkpoint, quantization);
+  const format = packing ? `gptq ${packing}` : checkpoint.format;
   const means: number[] = [];
   let symmetric = true;
   let bytes = 0;
@@ -161,15 +170,22 @@ async function readAll(
       if (found) findings.push(found);
     }
     symmetric &&= t.kind !== 'affine' || t.zeroPoints === undefined;
-    if (checkpoint.format === 'gptq' && t.kind === 'affine' && t.zeroPoints && t.bits <= 4) means.push(meanCode(t));
+    if (packing && t.kind === 'affine' && t.zeroPoints && t.bits <= 4) means.push(meanCode(t));
   }
   if (symmetric && quantization && quantization.sym === false && bytes)
     findings.push(warning('labels', 'the label says asymmetric, and all zero points are in the middle', { file: 'config.json' }));
-  const off = offByOne(means, version);
+  const off = packing && offByOne(means, packing);
   if (off) findings.push({ ...off, file: 'config.json' });
   const head = architecture?.tied ? checkpoint.tensors.get('lm_head.weight') : undefined;
   if (head && architecture && architecture.tensors.head !== head.name) findings.push(...(await strayHead(checkpoint, architecture, head)));
   return bytes;
+}
+
+/** The version of zero points, of GPTQ and of AutoRound, where its tensors are GPTQ's. */
+function gptqPacking({ format }: Checkpoint, { checkpoint_format, format: alias, packing_format }: Record<string, unknown> = {}) {
+  if (format === 'gptq') return (checkpoint_format ?? alias) === 'gptq_v2' ? 'v2' : 'v1';
+  if (format !== 'auto-round' || String(packing_format).endsWith('awq')) return undefined;
+  return ['auto_round', 'auto_round:gptqmodel'].includes(String(packing_format)) ? 'v2' : 'v1';
 }
 
 async function readTensor(checkpoint: Checkpoint, name: string, findings: Finding[]) {
@@ -177,7 +193,8 @@ async function readTensor(checkpoint: Checkpoint, name: string, findings: Findin
     return await checkpoint.read(name);
   } catch (e) {
     if (!isLmqError(e) || e.code === 'file/io') throw e;
-    findings.push(findingOf(e, e.code === 'model/config' ? 'labels' : 'data'));
+    const computes = checkpoint.format === 'onnx' && e.code === 'model/unsupported'; // integers: shapes and axes of a graph
+    if (!computes) findings.push(findingOf(e, e.code === 'model/config' ? 'labels' : 'data'));
     return undefined;
   }
 }

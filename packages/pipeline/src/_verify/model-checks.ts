@@ -24,6 +24,7 @@ export const MODEL_CHECKS: readonly ((of: Subject) => Iterable<Finding>)[] = [
   vocabulary,
   fileType,
   labelsOfFolder,
+  leftOut,
 ];
 
 /** Every tensor of an architecture and the shape it has as a matrix; rows are absent where the tensor holds more than one linear. */
@@ -110,3 +111,29 @@ function* labelsOfFolder({ quantization }: Subject): Iterable<Finding> {
       yield error('labels', `the quantization's ${alias} is ${printable(a)}, its ${name} is ${printable(b)}`, { file: 'config.json' });
   }
 }
+
+/** Linears stored as floats that the configuration takes for quantized: runtimes look for codes and find none. */
+function* leftOut({ checkpoint, architecture, quantization = {} }: Subject): Iterable<Finding> {
+  const named = listOfNames(checkpoint, quantization);
+  if (!named) return;
+  const { list, key } = named;
+  for (const { name, tensor, role } of architecture.sites) {
+    const info = checkpoint.tensors.get(tensor);
+    const module = tensor.replace(/\.weight$/, '');
+    if (!info || !FLOATS.has(info.format) || role === 'router' || list.some((entry) => covers(entry, module))) continue;
+    yield warning('labels', `${name} is stored as floats, and ${key} does not name it`, { tensor, file: 'config.json' });
+  }
+}
+
+/** The modules that a configuration says are not quantized, where it takes all others for quantized. Patterns are not run. */
+function listOfNames({ format }: Checkpoint, of: Record<string, unknown>): { list: string[]; key: string } | undefined {
+  const groups = Object.values((of.config_groups ?? {}) as Record<string, { targets?: unknown } | null>);
+  const all = format === 'compressed-tensors' && groups.some((g) => Array.isArray(g?.targets) && g.targets.includes('Linear'));
+  const key = all ? 'ignore' : format === 'bitsandbytes' ? 'llm_int8_skip_modules' : undefined;
+  const list = key === undefined ? undefined : (of[key] ?? []);
+  if (!Array.isArray(list) || list.some((entry) => String(entry).startsWith('re:'))) return undefined;
+  return { list: list.map(String), key: key! };
+}
+
+/** By its full name, that of a module around it, or its end. */
+const covers = (entry: string, module: string) => module === entry || module.startsWith(`${entry}.`) || module.endsWith(`.${entry}`);

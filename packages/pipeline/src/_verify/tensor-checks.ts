@@ -3,13 +3,13 @@
  * @module
  */
 import type { TensorInfo } from '@lmq/checkpoints';
-import { countNonFinite, isFloatZeros, rowBytes, scaleRows, unpackInto, zeroPointValues, zeroValues } from '@lmq/formats';
+import { countNonFinite, isFloatZeros, rowBytes, scaleRows, scaleValues, unpackInto, zeroPointValues, zeroValues } from '@lmq/formats';
 import type { Affine, CompressedTensor } from '@lmq/tensor';
 import { error, type Finding, warning } from './finding.js';
 
 type TensorCheck = (t: CompressedTensor, info: TensorInfo, format: string) => Finding | undefined;
 
-export const TENSOR_CHECKS: readonly TensorCheck[] = [finite, padding, groups, symmetry, wrappedZeros, deadScales];
+export const TENSOR_CHECKS: readonly TensorCheck[] = [finite, padding, groups, symmetry, wrappedZeros, deadScales, magnitudes];
 
 function finite(t: CompressedTensor, { name: tensor, file }: TensorInfo): Finding | undefined {
   const count = countNonFinite(t);
@@ -81,6 +81,13 @@ function deadScales(t: CompressedTensor, { name: tensor, file }: TensorInfo): Fi
     : undefined;
 }
 
+/** Scales of bitsandbytes are largest magnitudes. Those that are quantized themselves may come out a little below 0. */
+function magnitudes(t: CompressedTensor, { name: tensor, file }: TensorInfo, format: string): Finding | undefined {
+  if (format !== 'bitsandbytes' || (t.kind !== 'lut' && t.kind !== 'affine') || !t.scales || t.scales.format === 'table8') return undefined;
+  const count = scaleValues(t.scales).reduce((n, s) => n + (s < 0 ? 1 : 0), 0);
+  return count ? error('scales', `${count} scales are below 0, and are largest magnitudes`, { tensor, file }) : undefined;
+}
+
 const scaleCount = (t: Affine): number => Math.ceil(t.shape[0] / t.scales.block[0]) * Math.ceil(t.shape[1] / t.groupSize);
 
 /**
@@ -110,8 +117,9 @@ export function offByOne(means: readonly number[], version: 'v1' | 'v2'): Findin
   const off = version === 'v1' ? -1 : 1; // what the other version makes of it
   if (!means.length || Math.abs(mean - off) > 0.3) return undefined;
   const right = version === 'v1' ? 'gptq_v2' : 'gptq';
+  const packing = version === 'v1' ? 'gptqmodel' : 'auto_gptq';
   return error(
     'labels',
-    `weights are off by one scale on average (${mean.toFixed(2)}): the zero points are those of ${right}, set checkpoint_format to "${right}"`,
+    `weights are off by one scale on average (${mean.toFixed(2)}): the zero points are those of ${right}, set checkpoint_format to "${right}" (AutoRound: packing_format to "auto_round:${packing}")`,
   );
 }

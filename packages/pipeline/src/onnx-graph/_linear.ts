@@ -7,6 +7,7 @@ import type { Checkpoint } from '@lmq/checkpoints';
 import { affineToMatMulNBits, decode, type MatMulNBits, rowBytes, sliceRows } from '@lmq/formats';
 import { type Architecture, type Site, siteShape } from '@lmq/model';
 import { type CompressedTensor, isLmqError, LmqError } from '@lmq/tensor';
+import { asAffine } from '../_folders/affine.js';
 import { type Builder, MICROSOFT } from './_builder.js';
 
 /** Where the weights are, and where the nodes go. */
@@ -155,7 +156,8 @@ function isPlain(checkpoint: Checkpoint, tensor: string): boolean {
 }
 
 /** @throws LmqError `export/unsupported` for what the operator cannot hold */
-function pack(t: CompressedTensor, name: string): MatMulNBits {
+function pack(tensor: CompressedTensor, name: string): MatMulNBits {
+  const t = asAffine(tensor);
   if (t.kind !== 'affine') {
     throw new LmqError('export/unsupported', 'the layout cannot be stored', {
       op: 'export',

@@ -1,0 +1,70 @@
+/**
+ * Folders as llm-compressor writes them: uniform integers, and floats of 8 bits and fewer.
+ * @module
+ */
+import { type CompressedTensorsScheme, compressedTensorsConfig, compressedTensorsScheme, toCompressedTensors } from '@lmq/checkpoints';
+import type { CompressedTensor, FloatFormat } from '@lmq/tensor';
+import { asAffine, type Scheme, schemeNotes } from './affine.js';
+import type { FolderFormat } from './format.js';
+import { checkAffine } from './rules.js';
+import { storedBytes } from './sizes.js';
+
+const BITS = [1, 2, 3, 4, 5, 6, 7, 8];
+
+export const compressedTensorsFolder: FolderFormat = {
+  check: (planned) =>
+    checkAffine(
+      { target: 'compressed-tensors', bits: BITS, out: 1, inputs: 1, actOrder: true, mixed: true, head: true, asymmetric: true },
+      planned,
+    ),
+  bytes: (site) => storedBytes(pack, site),
+  begin({ linears, dtype }) {
+    const found = new Map<string, CompressedTensorsScheme>();
+    const schemes: Scheme[] = [];
+    return {
+      add(name, tensor) {
+        const t = asAffine(tensor);
+        const scheme = compressedTensorsScheme(name, t, formatOf(t));
+        found.set(name, scheme);
+        schemes.push(describe(name.slice(0, -'.weight'.length), t, scheme, dtype));
+      },
+      finish() {
+        const quantized = new Set(schemes.map((s) => s.module));
+        const notes = schemeNotes(schemes, dtype, (module) => linears.includes(module));
+        if ([...found.values()].some((s) => s.format === 'int-quantized'))
+          notes.push('float32 scales are stored as int-quantized, which vLLM runs only where inputs are rounded too');
+        return {
+          // a head that is the embedding matrix is no tensor here, and a linear there
+          quantization: compressedTensorsConfig({
+            linears: found,
+            ignore: [...new Set([...linears, 'lm_head'])].filter((l) => !quantized.has(l)),
+          }),
+          files: {},
+          notes,
+          pack,
+        };
+      },
+    };
+  },
+};
+
+/** 8-bit codes with scales that are no 16-bit floats, as those of bitsandbytes, have only the format that does not pack. */
+const formatOf = (t: CompressedTensor) =>
+  t.kind === 'affine' && t.bits === 8 && t.scales.format === 'fp32' ? ({ format: 'int-quantized' } as const) : {};
+
+function pack(name: string, tensor: CompressedTensor) {
+  const t = asAffine(tensor);
+  return toCompressedTensors(name, t, formatOf(t));
+}
+
+function describe(module: string, t: CompressedTensor, { weights }: CompressedTensorsScheme, dtype: FloatFormat): Scheme {
+  const scales = t.kind === 'affine' || t.kind === 'minifloat' ? t.scales?.format : undefined;
+  return {
+    module,
+    bits: weights.num_bits,
+    groupSize: weights.group_size ?? -1,
+    symmetric: weights.symmetric,
+    actOrder: weights.actorder !== undefined,
+    scales: scales === 'fp16' || scales === 'bf16' ? scales : dtype, // others keep their format whatever a model is loaded in
+  };
+}
