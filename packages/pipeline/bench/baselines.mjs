@@ -1,4 +1,4 @@
-// Our RTN, GPTQ and AWQ on lmq-nano beside the published reference code on the same model, calibration ids and text
+// Our RTN, GPTQ, AWQ, SmoothQuant, W8A8 and LLM.int8() on lmq-nano beside the published reference code on the same model, calibration ids and text
 // (../shared/golden/nano-baselines.json). Writes docs/baselines.md.
 //
 //     node packages/pipeline/bench/baselines.mjs [first row] [last row]        after a build; about 20 s a row, AWQ 4 minutes
@@ -17,28 +17,22 @@ const cache = new URL('../../../docs/baselines.json', import.meta.url);
 if (!existsSync(shared)) throw new Error('needs ../shared beside the checkout');
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
-const rows = json(new URL('golden/nano-baselines.json', shared)).rows.filter((r) => ['RTN', 'GPTQ', 'AWQ-RTN', 'AWQ'].includes(r.method));
+const rows = json(new URL('golden/nano-baselines.json', shared)).rows.filter(({ method }) =>
+  ['RTN', 'GPTQ', 'AWQ-RTN', 'AWQ', 'naive W8A8', 'SmoothQuant W8A8', 'LLM.int8()'].includes(method),
+);
 const windows = json(new URL('golden/nano-calibration.json', shared));
 const [from = 0, to = rows.length] = process.argv.slice(2).map(Number);
 const done = existsSync(cache) ? json(cache) : {};
 
-function gptqStage(method, s) {
-  return {
-    method: method.toLowerCase(),
-    bits: s.bits,
-    groupSize: s.groupsize,
-    symmetric: s.sym,
-    clip: s.mse ? 'mse' : 'minmax',
-    scaleFormat: 'fp32',
-    referenceCompat: true,
-    ...(method === 'GPTQ' && {
-      actOrder: s.actorder,
-      staticGroups: s.static_groups,
-      dampPercent: s.percdamp,
-      blockSize: s.blocksize,
-      trueSequential: s.true_sequential,
-    }),
-  };
+const backend = await wasmBackend();
+const opened = await openModel('lmq-nano');
+const { ids } = await readTokens(opened.builtIn.validation, opened.tokenizer, opened.architecture.vocab);
+
+/** Inputs in 8 bits, weights per row, absmax / 127. */
+function int8Stages(method, { act, alpha, threshold }) {
+  const input = act ? (act.startsWith('per_token') ? 'int8-token' : 'int8-tensor') : { kind: 'llm-int8', threshold: threshold ?? 0 };
+  const rtn = { method: 'rtn', bits: 8, symmetric: true, preset: 'smoothquant', scaleFormat: 'fp32', input };
+  return method === 'SmoothQuant W8A8' ? [{ method: 'smoothquant', alpha, referenceCompat: true }, rtn] : [rtn];
 }
 
 function awqStages(s) {
@@ -46,18 +40,41 @@ function awqStages(s) {
   return s.auto_scale ? [{ method: 'awq', clip: s.auto_clip, referenceCompat: true }, rtn] : [rtn];
 }
 
-const backend = await wasmBackend();
-const opened = await openModel('lmq-nano');
-const { ids } = await readTokens(opened.builtIn.validation, opened.tokenizer, opened.architecture.vocab);
+function gptqStages(method, s) {
+  const gptq = {
+    actOrder: s.actorder,
+    staticGroups: s.static_groups,
+    dampPercent: s.percdamp,
+    blockSize: s.blocksize,
+    trueSequential: s.true_sequential,
+  };
+  return [
+    {
+      method: method.toLowerCase(),
+      bits: s.bits,
+      groupSize: s.groupsize,
+      symmetric: s.sym,
+      clip: s.mse ? 'mse' : 'minmax',
+      scaleFormat: 'fp32',
+      referenceCompat: true,
+      ...(method === 'GPTQ' && gptq),
+    },
+  ];
+}
+
+function stagesOf(method, s) {
+  if (method.startsWith('AWQ')) return awqStages(s);
+  return method === 'RTN' || method === 'GPTQ' ? gptqStages(method, s) : int8Stages(method, s);
+}
 
 for (const { method, settings: s } of rows.slice(from, to)) {
   const key = JSON.stringify([method, s]);
   if (done[key]) continue;
-  const stages = method.startsWith('AWQ') ? awqStages(s) : [gptqStage(method, s)];
   const start = performance.now();
   const weights = new Map();
   let loss = 0;
-  const { equalize = [], ...recipe } = parseRecipe({ stages });
+  const inputs = new Map();
+  const { equalize = [], ...recipe } = parseRecipe({ stages: stagesOf(method, s) });
   for (const stage of equalize) {
     for await (const b of equalizeBlocks({ ...opened, backend, recipe, stage, calibration: windows })) {
       for (const [name, t] of b.weights) weights.set(name, t);
@@ -81,16 +98,22 @@ for (const { method, settings: s } of rows.slice(from, to)) {
 
 const cells = rows.map(({ method, settings: s, ppl, ref_error_sum: error }) => {
   const ours = done[JSON.stringify([method, s])];
-  const options = method.startsWith('AWQ')
-    ? [`g${s.q_group_size}`, s.auto_scale && 'scales', s.auto_clip && 'clips']
-    : [
-        s.sym ? 'symmetric' : 'asymmetric',
-        s.groupsize < 0 ? 'per row' : `g${s.groupsize}`,
-        s.actorder && 'act-order',
-        s.static_groups && 'static',
-        s.mse && 'mse',
-        s.true_sequential && 'true-sequential',
-      ];
+  const percentOf = (share) => `${(100 * share).toFixed(2)} %`;
+  const options = [
+    s.act?.startsWith('per_') && `inputs ${s.act.split(' ')[0].replace('_', ' ')}`,
+    method === 'LLM.int8()' && `threshold ${s.threshold ?? 0}`,
+    method === 'LLM.int8()' && ours && `outlier columns ${percentOf(ours.outliers)}, reference ${percentOf(s.outlier_column_fraction)}`,
+    typeof s.alpha === 'number' && `alpha ${s.alpha}`,
+    s.groupsize && (s.sym ? 'symmetric' : 'asymmetric'),
+    s.groupsize && (s.groupsize < 0 ? 'per row' : `g${s.groupsize}`),
+    s.q_group_size && `g${s.q_group_size}`,
+    s.auto_scale && 'scales',
+    s.auto_clip && 'clips',
+    s.actorder && 'act-order',
+    s.static_groups && 'static',
+    s.mse && 'mse',
+    s.true_sequential && 'true-sequential',
+  ];
   const percent = (a, b) => (a === undefined || !b ? '' : `${(100 * (a / b - 1)).toFixed(2)} %`);
   return [
     method,
@@ -111,11 +134,11 @@ const table = [header, widths.map((n) => '-'.repeat(n)), ...cells]
   .join('\n');
 writeFileSync(
   new URL('../../../docs/baselines.md', import.meta.url),
-  `# RTN, GPTQ and AWQ beside the reference code
+  `# RTN, GPTQ, AWQ and quantized inputs beside the reference code
 
 Perplexity of lmq-nano on the first 40 windows of 512 tokens of the validation text, calibrated on 64 windows of 512 tokens of other novels.
-Reference: IST-DASLab/gptq and mit-han-lab/llm-awq, executed. lmq: \`packages/pipeline/bench/baselines.mjs\`, backend ${backend.variant}, float32 scales and
-\`referenceCompat\`, so that both do the same arithmetic in another order. "loss" is what the reference prints as error, summed over all
+Reference: IST-DASLab/gptq, mit-han-lab/llm-awq and mit-han-lab/smoothquant, executed; LLM.int8() restated from its paper. lmq:
+\`packages/pipeline/bench/baselines.mjs\`, backend ${backend.variant}, float32 scales and \`referenceCompat\`, so that both do the same arithmetic in another order. "loss" is what the reference prints as error, summed over all
 linears. Seconds are those of one thread on a shared machine, calibration included. At 2 bits a changed rounding in the first block changes all later ones.
 
 ${table}
