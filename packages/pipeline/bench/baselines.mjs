@@ -1,4 +1,4 @@
-// Our RTN, GPTQ, AWQ, SmoothQuant, W8A8 and LLM.int8() on lmq-nano beside the published reference code on the same model, calibration ids and text
+// Our RTN, GPTQ, HQQ, SqueezeLLM, AWQ, SmoothQuant, W8A8 and LLM.int8() on lmq-nano beside the published reference code on the same model, calibration ids and text
 // (../shared/golden/nano-baselines.json). Writes docs/baselines.md.
 //
 //     node packages/pipeline/bench/baselines.mjs [first row] [last row]        after a build; about 20 s a row, AWQ 4 minutes
@@ -17,8 +17,9 @@ const cache = new URL('../../../docs/baselines.json', import.meta.url);
 if (!existsSync(shared)) throw new Error('needs ../shared beside the checkout');
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
-const rows = json(new URL('golden/nano-baselines.json', shared)).rows.filter(({ method }) =>
-  ['RTN', 'GPTQ', 'AWQ-RTN', 'AWQ', 'naive W8A8', 'SmoothQuant W8A8', 'LLM.int8()'].includes(method),
+const METHODS = ['RTN', 'GPTQ', 'SqueezeLLM', 'AWQ-RTN', 'AWQ', 'naive W8A8', 'SmoothQuant W8A8', 'LLM.int8()'];
+const rows = json(new URL('golden/nano-baselines.json', shared)).rows.filter(({ method, settings: s }) =>
+  method.startsWith('HQQ') ? s.axis === 1 && s.optimize !== 'slow' : METHODS.includes(method),
 );
 const windows = json(new URL('golden/nano-calibration.json', shared));
 const [from = 0, to = rows.length] = process.argv.slice(2).map(Number);
@@ -62,7 +63,15 @@ function gptqStages(method, s) {
   ];
 }
 
+/** SqueezeLLM's reference has squared gradients; ours counts by the diagonal of the Hessian instead. */
+function squeezeStages({ bits, sparse, range, sensitivity_percent }) {
+  return [{ method: 'squeezellm', bits, sparse: sparse && { range, sensitive: sensitivity_percent / 100, format: 'fp32' } }];
+}
+
 function stagesOf(method, s) {
+  if (method.startsWith('HQQ'))
+    return [{ method: 'hqq', bits: s.bits, groupSize: s.group_size, iters: s.iters, scaleFormat: 'fp32', referenceCompat: true }];
+  if (method === 'SqueezeLLM') return squeezeStages(s);
   if (method.startsWith('AWQ')) return awqStages(s);
   return method === 'RTN' || method === 'GPTQ' ? gptqStages(method, s) : int8Stages(method, s);
 }
@@ -106,7 +115,9 @@ const cells = rows.map(({ method, settings: s, ppl, ref_error_sum: error }) => {
     typeof s.alpha === 'number' && `alpha ${s.alpha}`,
     s.groupsize && (s.sym ? 'symmetric' : 'asymmetric'),
     s.groupsize && (s.groupsize < 0 ? 'per row' : `g${s.groupsize}`),
-    s.q_group_size && `g${s.q_group_size}`,
+    (s.q_group_size ?? s.group_size) && `g${s.q_group_size ?? s.group_size}`,
+    method === 'SqueezeLLM' && 'reference: Fisher, lmq: Hessian diagonal',
+    s.sparse && 'outliers',
     s.auto_scale && 'scales',
     s.auto_clip && 'clips',
     s.actorder && 'act-order',
@@ -134,10 +145,11 @@ const table = [header, widths.map((n) => '-'.repeat(n)), ...cells]
   .join('\n');
 writeFileSync(
   new URL('../../../docs/baselines.md', import.meta.url),
-  `# RTN, GPTQ, AWQ and quantized inputs beside the reference code
+  `# Methods beside the reference code
 
 Perplexity of lmq-nano on the first 40 windows of 512 tokens of the validation text, calibrated on 64 windows of 512 tokens of other novels.
-Reference: IST-DASLab/gptq, mit-han-lab/llm-awq and mit-han-lab/smoothquant, executed; LLM.int8() restated from its paper. lmq:
+Reference: IST-DASLab/gptq, mobiusml/hqq (HQQ-noopt: without its solver), SqueezeAILab/SqueezeLLM, mit-han-lab/llm-awq and
+mit-han-lab/smoothquant, executed; LLM.int8() restated from its paper. lmq:
 \`packages/pipeline/bench/baselines.mjs\`, backend ${backend.variant}, float32 scales and \`referenceCompat\`, so that both do the same arithmetic in another order. "loss" is what the reference prints as error, summed over all
 linears. Seconds are those of one thread on a shared machine, calibration included. At 2 bits a changed rounding in the first block changes all later ones.
 

@@ -173,7 +173,7 @@ describe('models', () => {
     ['awq', { method: 'nf4' }, 'method nf4'],
     ['onnx', { method: 'squeezellm' }, 'method squeezellm'],
     ['gguf:q4_0', { method: 'nf4' }, 'method nf4'],
-    ['bitsandbytes', { method: 'gptq' }, 'gptq'],
+    ['bitsandbytes', { method: 'gptq' }, 'bits 4'],
     ['bitsandbytes', { method: 'nf4', groupSize: 48 }, 'blocks of 48'],
     ['hqq', { method: 'nf4' }, 'nf4'],
     ['hqq', { method: 'hqq', bits: 7 }, 'bits 7'],
@@ -189,8 +189,12 @@ describe('models', () => {
     expect(String(found)).toContain(why);
   });
 
-  it('formats with one configuration refuse linears that differ', () => {
-    const recipe = parseRecipe({ stages: [{ method: 'hqq' }], overrides: [{ match: '*down_proj', bits: 8 }], export: 'hqq' });
-    expect(() => planSites(nano.checkpoint, nano.architecture, recipe)).toThrow(/4 bits, groupSize 64/);
+  it('bitsandbytes has one table for all linears', () => {
+    const recipe = parseRecipe({
+      stages: [{ method: 'nf4' }],
+      overrides: [{ match: '*down_proj', method: 'fp4' }],
+      export: 'bitsandbytes',
+    });
+    expect(() => planSites(nano.checkpoint, nano.architecture, recipe)).toThrow(/expected nf4/);
   });
 });

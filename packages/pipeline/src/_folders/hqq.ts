@@ -5,23 +5,29 @@
 import { hqqConfig, toHqqTensors } from '@lmq/checkpoints';
 import { HQQ_BITS } from '@lmq/formats';
 import type { Affine, CompressedTensor } from '@lmq/tensor';
-import { isOwnGrid } from '../_own-grids.js';
-import type { Stage } from '../api.js';
 import { asAffine, mostCommon, type Scheme, schemeNotes, schemeOf } from './affine.js';
 import type { FolderFormat } from './format.js';
-import { checkOneScheme } from './one-scheme.js';
 import { checkAffine } from './rules.js';
 import { storedBytes } from './sizes.js';
 
 export const hqqFolder: FolderFormat = {
-  check: (planned) => {
-    if (planned.some(({ stage }) => isOwnGrid(stage.method))) return checkOneScheme('hqq', ['hqq'], planned, hqqScheme);
+  check: (planned) =>
     checkAffine(
       // 8 outputs fill words of every width
-      { target: 'hqq', bits: HQQ_BITS, out: 8, inputs: 1, actOrder: false, mixed: true, head: true, asymmetric: true, fp32: true },
+      {
+        target: 'hqq',
+        bits: HQQ_BITS,
+        out: 8,
+        inputs: 1,
+        actOrder: false,
+        mixed: true,
+        head: true,
+        asymmetric: true,
+        fp32: true,
+        own: 'hqq',
+      },
       planned,
-    );
-  },
+    ),
   bytes: (site) => storedBytes(toHqqTensors, site),
   begin({ linears, dtype }) {
     const schemes: Scheme[] = [];
@@ -59,7 +65,3 @@ const tagOf = (module: string) =>
     .split('.')
     .filter((part) => part !== 'model' && part !== 'layers' && !/^\d+$/.test(part))
     .join('.');
-
-function hqqScheme({ bits, groupSize }: Stage): { wrong: string[]; scheme: string } {
-  return { wrong: HQQ_BITS.includes(bits) ? [] : [`bits ${bits}`], scheme: `${bits} bits, groupSize ${groupSize}` };
-}

@@ -24,6 +24,8 @@ export interface AffineRules {
   asymmetric: boolean;
   /** Whether columns of a row may have scales of their own. Default true. */
   grouped?: boolean;
+  /** The method with a grid of its own whose results fit. Default none. */
+  own?: Stage['method'];
   /** Whether scales may be float32. Default false. */
   fp32?: boolean;
 }
@@ -45,7 +47,7 @@ export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[])
   }
   for (const { site, stage, out, in: width } of planned) {
     const wrong: string[] = [];
-    if (isOwnGrid(stage.method)) wrong.push(`method ${stage.method}`);
+    if (isOwnGrid(stage.method) && stage.method !== rules.own) wrong.push(`method ${stage.method}`);
     if (!rules.bits.includes(stage.bits)) wrong.push(`bits ${stage.bits}`);
     if (stage.trits) wrong.push('trits');
     if (!rules.fp32 && stage.scaleFormat === 'fp32') wrong.push('fp32 scales');
