@@ -217,7 +217,7 @@ function parseStage(input: unknown, where: string): Stage {
       hint: 'Leave it out, or name another method: gptq and rtn fit gguf:q4_0 and gguf:q8_0.',
     });
   }
-  checkOwnOptions(fields.method, Object.keys(fields), where);
+  checkOwnOptions(fields.method, chosen(fields), where);
   return { ...STAGE_DEFAULTS, ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
 }
 
@@ -234,6 +234,11 @@ function checkGgmlOverride(stage: Stage | undefined, method: string | undefined,
       found: stage?.method ?? 'no method',
     });
   }
+}
+
+/** Fields that say something else than the defaults, with which a recipe that was parsed before is filled. */
+function chosen(fields: Fields): string[] {
+  return Object.keys(fields).filter((name) => fields[name] !== STAGE_DEFAULTS[name as keyof Stage]);
 }
 
 function parseOverride(input: unknown, where: string): Override {
@@ -259,7 +264,7 @@ function parseOverride(input: unknown, where: string): Override {
     const type = checkOneOf(String(fields.type).toUpperCase(), `${where}.type`, MATRIX_TYPES, 'recipe');
     return { ...fields, type } as unknown as Override;
   }
-  if (fields.method !== undefined) checkOwnOptions(fields.method, Object.keys(fields), where);
+  if (fields.method !== undefined) checkOwnOptions(fields.method, chosen(fields), where);
   return { ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
 }
 

@@ -21,7 +21,7 @@ describe('parseRecipe', () => {
     [null, 'recipe is not an object'],
     [{ stage: [] }, 'unknown field recipe.stage'],
     [{ stages: [{}] }, 'stages[0].method is missing'],
-    [{ stages: [{ method: 'nf4' }] }, 'unknown stages[0].method'],
+    [{ stages: [{ method: 'nf5' }] }, 'unknown stages[0].method'],
     [{ stages: [{ method: 'rtn', bits: 9 }] }, 'stages[0].bits is out of range'],
     [{ stages: [{ method: 'rtn', bits: '4' }] }, 'stages[0].bits is out of range'],
     [{ stages: [{ method: 'rtn', groupSize: 0 }] }, 'stages[0].groupSize is out of range'],

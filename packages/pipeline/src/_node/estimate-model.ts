@@ -36,7 +36,7 @@ export interface Estimate {
 }
 
 /** What the process grows by that no array accounts for: compiled code, the garbage collector's young generation, buffers waiting to be freed. */
-const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, gptaq: 92e6 };
+const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, equalize: 86e6, gptaq: 92e6 };
 
 /** A worker thread: its own JavaScript engine. */
 const THREAD_BYTES = 10e6;
@@ -139,7 +139,7 @@ export async function estimateModel(
       before +
         (threads - backend.threads) * THREAD_BYTES +
         RUNTIME_BYTES[
-          asymmetric ? 'gptaq' : windows || equalize.steps.length ? 'gptq' : solves ? 'statistics' : blocks.length ? 'ggml' : 'rtn'
+          asymmetric ? 'gptaq' : equalize.steps.length ? 'equalize' : windows ? 'gptq' : solves ? 'statistics' : blocks.length ? 'ggml' : 'rtn'
         ] +
         SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory),
     ),
