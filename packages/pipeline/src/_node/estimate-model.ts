@@ -129,6 +129,15 @@ export async function estimateModel(
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
   const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
   const equalize = estimateEqualize(a, recipe, planned, text, measured.rates);
+  const grows: Record<keyof typeof RUNTIME_BYTES, boolean> = {
+    rtn: true,
+    ggml: blocks.length > 0,
+    statistics: solves,
+    gptq: windows !== null,
+    equalize: equalize.steps.length > 0,
+    gptaq: asymmetric,
+  };
+  const runtime = Math.max(...Object.entries(RUNTIME_BYTES).map(([what, bytes]) => (grows[what as keyof typeof grows] ? bytes : 0)));
   const steps = [start, look, ...encode, ...equalize.steps, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
   return {
     outputBytes,
@@ -138,9 +147,7 @@ export async function estimateModel(
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
-        RUNTIME_BYTES[
-          asymmetric ? 'gptaq' : equalize.steps.length ? 'equalize' : windows ? 'gptq' : solves ? 'statistics' : blocks.length ? 'ggml' : 'rtn'
-        ] +
+        runtime +
         SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory),
     ),
     steps,
