@@ -4,9 +4,10 @@
  */
 import type { Checkpoint, TensorInfo } from '@lmq/checkpoints';
 import { type CompressedTensor, isLmqError } from '@lmq/tensor';
+import { isDense } from '../plan.js';
 import { configOf } from './companions.js';
 import { dtypeOf } from './export-folder.js';
-import { FLOATS, type FormatShare, MISLABELLED, NAMES, plainName, type Subject } from './format-names.js';
+import { type FormatShare, MISLABELLED, NAMES, plainName, type Subject } from './format-names.js';
 import type { OpenModel } from './open-model.js';
 import { quantizationOf } from './quantization.js';
 
@@ -35,7 +36,7 @@ export async function describeFormat(model: Pick<OpenModel, 'checkpoint' | 'fold
     ...(quantization && { quantization }),
     ...(config && { dtype: dtypeOf(config) }),
   };
-  const sample = [...checkpoint.tensors.values()].find((t) => !FLOATS.has(t.format) && !/^(u?int|bool|ONNX)/.test(t.format));
+  const sample = [...checkpoint.tensors.values()].find((t) => !isDense(t) && !/^(u?int|bool|ONNX)/.test(t.format));
   if (sample) subject.sample = await readSample(checkpoint, sample, quirks);
   const name = await (NAMES[checkpoint.format] ?? plainName)(subject);
   return { name: `${name}${quirks.some((q) => q.startsWith(MISLABELLED)) ? '; mislabelled' : ''}`, quirks, formats };

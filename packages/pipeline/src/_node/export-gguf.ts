@@ -8,7 +8,7 @@ import { type Checkpoint, type GgufMatrixType, permutedRows } from '@lmq/checkpo
 import { type PlaceOpts, writeGgufFile } from '@lmq/checkpoints/node';
 import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows, sliceRows } from '@lmq/formats';
 import { type BlockEncoder, createBlockEncoder } from '@lmq/kernels-wasm/encode-blocks';
-import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts, nextTurn } from '@lmq/tensor';
 import type { LayerReport } from '../api.js';
 import { ggufBytesOf, type Placed, type PlanGgufOpts, planGguf } from './plan-gguf.js';
 
@@ -129,7 +129,7 @@ async function encodeTensor(
       errors += (x - back[i]!) ** 2;
       squares += x * x;
     }
-    await new Promise((resolve) => setImmediate(resolve)); // lets an abort in
+    await nextTurn(); // lets an abort in
   }
   const report: LayerReport = {
     name: source.replace(/\.weight$/, ''),

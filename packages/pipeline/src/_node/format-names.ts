@@ -2,10 +2,12 @@
  * How each format is called, and what runtimes may stumble over in it.
  * @module
  */
+
 import type { Checkpoint, GgufFile } from '@lmq/checkpoints';
 import { isFloatZeros, layoutName } from '@lmq/formats';
 import { type CompressedTensor, printable } from '@lmq/tensor';
 import { fileTypeName } from '../_gguf-file-type.js';
+import { isDense } from '../plan.js';
 
 /** Tensors of one format. */
 export interface FormatShare {
@@ -26,7 +28,6 @@ export interface Subject {
   sample?: CompressedTensor;
 }
 
-export const FLOATS = new Set(['fp32', 'fp16', 'bf16']);
 export const MISLABELLED = 'the label contradicts the data: ';
 
 /** How each format is named; one that is not here goes by what most of it is. */
@@ -116,7 +117,7 @@ export function plainName({ checkpoint, formats }: Subject): string {
 
 /** `4-bit g128`, or of several kinds the largest. */
 function widths(formats: readonly FormatShare[]): string {
-  const quantized = formats.filter((f) => !FLOATS.has(f.format)).map((f) => f.format.replace(/^affine /, ''));
+  const quantized = formats.filter((f) => !isDense(f)).map((f) => f.format.replace(/^affine /, ''));
   return `${quantized[0]}${quantized.length > 1 ? ` (and ${quantized.slice(1).join(', ')})` : ''}`;
 }
 

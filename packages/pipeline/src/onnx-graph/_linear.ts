@@ -8,6 +8,7 @@ import { affineToMatMulNBits, decode, type MatMulNBits, rowBytes, sliceRows } fr
 import { type Architecture, type Site, siteShape } from '@lmq/model';
 import { type CompressedTensor, isLmqError, LmqError } from '@lmq/tensor';
 import { asAffine } from '../_folders/affine.js';
+import { isDense } from '../plan.js';
 import { type Builder, MICROSOFT } from './_builder.js';
 
 /** Where the weights are, and where the nodes go. */
@@ -50,7 +51,7 @@ export function createSource(
     packed,
     async quantization(site) {
       const known = planned.get(site.name);
-      if (known || isPlain(checkpoint, site.tensor)) return known;
+      if (known || isDense(checkpoint.tensors.get(site.tensor) ?? { format: '' })) return known;
       const { bits, blockSize, zeroPoints } = await packed(site);
       return { bits, blockSize, zeroPoints: zeroPoints !== undefined };
     },
@@ -148,11 +149,6 @@ export function vector(
 ): string {
   checkTensor(checkpoint, tensor, [n]);
   return g.weight(name, [n], 'FLOAT', async () => bytesOf(decode(await checkpoint.read(tensor)).data.map(change)));
-}
-
-function isPlain(checkpoint: Checkpoint, tensor: string): boolean {
-  const format = checkpoint.tensors.get(tensor)?.format;
-  return format === 'fp32' || format === 'fp16' || format === 'bf16';
 }
 
 /** @throws LmqError `export/unsupported` for what the operator cannot hold */
