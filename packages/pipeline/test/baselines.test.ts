@@ -69,7 +69,6 @@ describe.skipIf(!found)('lmq-nano beside the reference code', () => {
   });
 
   it.each<[number, ...Wanted]>([
-    [0.01, 4, -1, true, false, false],
     [0.01, 4, 128, false, true, false],
     [0.01, 4, 64, true, true, true],
     [0.02, 3, -1, false, true, false],
