@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
 import { fileSource, writeShards } from '@lmq/checkpoints/node';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { editJson, listing, lmq, nanoCopy, scratch } from './_lmq.js';
+import { editJson, listing, lmq, nanoCopy, scratch, spawnLmq } from './_lmq.js';
 
 const dir = scratch();
 const out = join(dir, 'out');
@@ -40,7 +40,11 @@ function dataOffset(path: string, tensor: string): number {
 }
 
 describe('bad input', () => {
-  it('missing model', () => expectFailure(quantize(join(dir, 'nowhere')), 3, 'file/missing', ['nowhere']));
+  it('missing model, as a process too', async () => {
+    await expectFailure(quantize(join(dir, 'nowhere')), 3, 'file/missing', ['nowhere']);
+    const args = ['quantize', join(dir, 'nowhere'), '-o', join(out, 'result'), '--method', 'rtn', '--json', '--quiet'];
+    await expectFailure(spawnLmq(args), 3, 'file/missing', ['nowhere']);
+  });
 
   it('missing shard', async () => {
     const model = nanoCopy(dir, 'sharded');
@@ -236,12 +240,12 @@ describe('bad input', () => {
     const r = await lmq(['quantize', 'lmq-nano', '--method', 'rtn', '--json']);
     expect(r.code).toBe(2);
     expect(r.json().error?.message).toContain('--output');
-    expect((await lmq(['quantise'])).code).toBe(2);
-    expect((await lmq(['--help'])).code).toBe(0);
+    expect((await spawnLmq(['quantise'])).code).toBe(2);
+    expect((await spawnLmq(['--help'])).code).toBe(0);
   });
 
   it('a quality gate', async () => {
-    const r = await lmq(['eval', 'lmq-nano', '--windows', '1', '--max-perplexity', '5', '--quiet']);
+    const r = await spawnLmq(['eval', 'lmq-nano', '--windows', '1', '--max-perplexity', '5', '--quiet']);
     expect(r.code).toBe(4);
     expect(r.stderr).toContain('perplexity is above the bound');
   });
@@ -249,7 +253,7 @@ describe('bad input', () => {
   it('Ctrl-C in the middle of the work: no output, and the same command goes on', async () => {
     const args = ['quantize', 'lmq-nano', '-o', join(out, 'result'), '--method', 'gptq', '--samples', '16', '--json'];
     let asked = false;
-    const r = await lmq(args, (stderr, kill) => {
+    const r = await spawnLmq(args, (stderr, kill) => {
       if (asked || !stderr.includes('calibrate block 2')) return;
       asked = true;
       kill('SIGINT');
@@ -270,7 +274,7 @@ describe('bad input', () => {
   it('Ctrl-C while calibrating: no file, and the same command goes on', async () => {
     const args = ['calibrate', 'lmq-nano', '-o', join(out, 'statistics'), '--samples', '16', '--json'];
     let asked = false;
-    const r = await lmq(args, (stderr, kill) => {
+    const r = await spawnLmq(args, (stderr, kill) => {
       if (asked || !stderr.includes('calibrate block 2')) return;
       asked = true;
       kill('SIGINT');

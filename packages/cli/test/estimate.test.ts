@@ -2,7 +2,7 @@
 // that measure time fail on busy machines.)
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { listing, lmq, scratch } from './_lmq.js';
+import { listing, spawnLmq as lmq, scratch } from './_lmq.js';
 
 const dir = scratch();
 async function ok(...args: string[]) {

@@ -34,7 +34,10 @@ export function outputKind(target: ExportName): 'file' | 'folder' {
  * Refuses an export that cannot hold what the plan produces.
  * @throws LmqError `export/unsupported` naming the first linear that does not fit and the nearest export that does
  */
-export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 'stages'>, planned: readonly PlannedSite[]): void {
+export async function checkExport(
+  { export: target, stages }: Pick<Recipe, 'export' | 'stages'>,
+  planned: readonly PlannedSite[],
+): Promise<void> {
   if (stages[0]?.method === 'ggml') {
     if (defaultMethod(target) === 'ggml') return;
     throw new LmqError('export/unsupported', 'the method ggml makes the blocks of a GGUF type', {
@@ -55,7 +58,7 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
   }
   if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
   if (isFolderName(target)) {
-    folderFormat(target).check(planned);
+    (await folderFormat(target)).check(planned);
     return;
   }
   if (target === 'gguf:f16' || target === 'gguf:bf16') {

@@ -7,7 +7,6 @@ import { type Architecture, headSite, type Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
 import { ownGridCalibrates } from './_own-grids.js';
 import type { Recipe, Stage } from './api.js';
-import { checkExport } from './export-rules.js';
 import { planInput } from './input-quant.js';
 import { checkStage, matches, stageFor } from './recipe.js';
 
@@ -51,7 +50,7 @@ export const EMBEDDINGS = 'model.embed_tokens';
  * Lists the linears that a recipe quantizes, in the order of the work: those inside blocks but routers, and the head where it is included.
  * Those of the method ggml are checked, and left to the export.
  * @throws LmqError `argument/option` for a group size that does not divide a width, options that exclude each other, or an override that
- * matches nothing; `model/unsupported` for weights that are already quantized, or a head tied to the embeddings; `export/unsupported` when the export cannot hold the result
+ * matches nothing; `model/unsupported` for weights that are already quantized, or a head tied to the embeddings
  */
 export function planSites(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): PlannedSite[] {
   const sites = architecture.sites.filter((s) => s.role !== 'router');
@@ -106,7 +105,6 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     planned.push({ site, stage, out, in: width });
   }
-  checkExport(recipe, planned);
   return planned;
 }
 

@@ -16,6 +16,7 @@ import { headHome } from './_head.js';
 import type { WindowsOpts } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import type { LayerReport, Recipe } from './api.js';
+import { checkExport } from './export-rules.js';
 import { planInput, settleInput } from './input-quant.js';
 import { calibrates, type PlannedSite, planSites } from './plan.js';
 import { type InputStatistics, quantizeLinear } from './quantize-linear.js';
@@ -57,7 +58,7 @@ export type QuantizeSites = (
 /**
  * Quantizes block by block, in order, then the head where it is included, and yields each; with calibration also blocks of which nothing is quantized, whose outputs the next
  * ones need. When a block is yielded, the stores of the next block's inputs are finished and those of its own inputs still there.
- * @throws LmqError what `planSites` and `checkStatistics` throw; `calibration/short` when a method needs calibration and there is none;
+ * @throws LmqError what `planSites`, `checkExport` and `checkStatistics` throw; `calibration/short` when a method needs calibration and there is none;
  * `argument/value` for NaN or infinite weights; `signal.reason` on abort
  */
 export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<BlockResult> {
@@ -70,6 +71,7 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
     });
   }
   const planned = planSites(checkpoint, architecture, recipe);
+  await checkExport(recipe, planned);
   const first = opts.resume?.layer ?? 0;
   let finished = planned.filter((p) => p.site.layer < first).length;
   if (finished === planned.length) return;

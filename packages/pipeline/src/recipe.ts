@@ -3,9 +3,9 @@
  * @module
  */
 import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
-import { BLOCK_TYPES } from '@lmq/formats';
+import { ENCODABLE_BLOCK_TYPES } from '@lmq/formats';
 import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
-import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
 import { checkOwnGrid, checkOwnOptions, isOwnGrid, ownGridDefaults } from './_own-grids.js';
@@ -21,7 +21,7 @@ export const EXPORTS: readonly ExportName[] = [
   ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const),
 ];
 /** Types that an override may name: those that can be written. */
-const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode)];
+const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...ENCODABLE_BLOCK_TYPES];
 
 /** The method that makes what an export holds, when nobody names one. */
 export function defaultMethod(target: string): Stage['method'] {

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { estimateModel } from '../src/_node/estimate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
+import { checkExport } from '../src/export-rules.js';
 import { planSites } from '../src/plan.js';
 import { quantizeLinear } from '../src/quantize-linear.js';
 import { parseRecipe, stageFor } from '../src/recipe.js';
@@ -177,11 +178,11 @@ describe('models', () => {
     ['bitsandbytes', { method: 'nf4', groupSize: 48 }, 'blocks of 48'],
     ['hqq', { method: 'nf4' }, 'nf4'],
     ['hqq', { method: 'hqq', bits: 7 }, 'bits 7'],
-  ])('%s refuses %j before any work', (target, stage, why) => {
+  ])('%s refuses %j before any work', async (target, stage, why) => {
     const recipe = parseRecipe({ stages: [stage], export: target });
     let found: unknown;
     try {
-      planSites(nano.checkpoint, nano.architecture, recipe);
+      await checkExport(recipe, planSites(nano.checkpoint, nano.architecture, recipe));
     } catch (e) {
       found = e;
     }
@@ -189,12 +190,13 @@ describe('models', () => {
     expect(String(found)).toContain(why);
   });
 
-  it('bitsandbytes has one table for all linears', () => {
+  it('bitsandbytes has one table for all linears', async () => {
     const recipe = parseRecipe({
       stages: [{ method: 'nf4' }],
       overrides: [{ match: '*down_proj', method: 'fp4' }],
       export: 'bitsandbytes',
     });
-    expect(() => planSites(nano.checkpoint, nano.architecture, recipe)).toThrow(/expected nf4/);
+    const planned = planSites(nano.checkpoint, nano.architecture, recipe);
+    await expect(checkExport(recipe, planned)).rejects.toThrow(/expected nf4/);
   });
 });

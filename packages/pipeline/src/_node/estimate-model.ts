@@ -3,13 +3,14 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import { BLOCK_TYPES } from '@lmq/formats';
+import { isBlockType } from '@lmq/formats';
 import type { Backend, BlockType } from '@lmq/tensor';
 import { estimateEqualize } from '../_equalize/estimate.js';
 import { checkEqualize, equalizedTensors } from '../_equalize/plan.js';
 import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
+import { checkExport } from '../export-rules.js';
 import { calibrates, isAsymmetric, type PlannedSite, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
@@ -61,7 +62,7 @@ export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration'
 /**
  * Estimates a run of `quantizeModel`. Reads headers only.
  * @param backend of one thread: on the small matrices that it is measured with, threads would wait for each other most of the time
- * @throws LmqError what `planSites` and `checkStatistics` throw, so that it also serves as a check of the recipe
+ * @throws LmqError what `planSites`, `checkExport` and `checkStatistics` throw, so that it also serves as a check of the recipe
  */
 export async function estimateModel(
   model: OpenModel,
@@ -71,6 +72,7 @@ export async function estimateModel(
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
   const planned = planSites(checkpoint, a, recipe);
+  await checkExport(recipe, planned);
   checkEqualize(checkpoint, a, recipe, statistics);
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(importance, recipe);
@@ -94,7 +96,7 @@ export async function estimateModel(
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
   else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
   else if (isFolderName(recipe.export)) {
-    const format = folderFormat(recipe.export);
+    const format = await folderFormat(recipe.export);
     const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
     const packed = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype, planned)]));
     for (const [name, bytes] of tensorBytes) outputBytes += packed.get(name) ?? bytes;
@@ -106,7 +108,7 @@ export async function estimateModel(
     const folder = model.folder!;
     const { tensors } = await planGguf(view, { architecture: a, folder, recipe, name: basename(resolve(folder)), importance });
     for (const t of tensors) outputBytes += ggufBytesOf(t);
-    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => Object.hasOwn(BLOCK_TYPES, t.type)));
+    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => isBlockType(t.type)));
   }
   // exports that decode to float32
   const elements = [...checkpoint.tensors.values()].map((t) => t.shape.reduce((n, d) => n * d, 1));

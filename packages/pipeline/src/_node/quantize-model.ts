@@ -13,7 +13,7 @@ import { checkEqualize } from '../_equalize/plan.js';
 import { isFolderName } from '../_folders/table.js';
 import type { EqualizeReport, LayerReport, Recipe } from '../api.js';
 import { equalizeBlocks } from '../equalize-blocks.js';
-import { outputKind } from '../export-rules.js';
+import { checkExport, outputKind } from '../export-rules.js';
 import type { Importance } from '../importance.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
@@ -97,6 +97,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   }
   const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
+  await checkExport(recipe, planned);
   checkEqualize(model.checkpoint, architecture, recipe, statistics);
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(opts.importance, recipe);
