@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { NANO_MODELS } from '@lmq/nano';
 import { afterAll } from 'vitest';
@@ -16,10 +17,15 @@ export interface Run {
   json: () => Record<string, never> & { error?: { code: string; message: string } };
 }
 
-/** Runs the built command as a user would. `onStderr` may kill it. */
-export function lmq(args: string[], onStderr?: (text: string, kill: (signal: NodeJS.Signals) => void) => void): Promise<Run> {
+/** Runs the built command as a user would. `onStderr` may kill it; `onStart` may close its pipes. */
+export function lmq(
+  args: string[],
+  onStderr?: (text: string, kill: (signal: NodeJS.Signals) => void) => void,
+  onStart?: (child: ChildProcessByStdio<null, Readable, Readable>) => void,
+): Promise<Run> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    onStart?.(child);
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (d) => {

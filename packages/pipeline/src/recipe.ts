@@ -209,7 +209,8 @@ function parseStage(input: unknown, where: string): Stage {
   if (fields.method === undefined)
     throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
   checkOptions(fields, where);
-  const option = Object.keys(fields).find((name) => name !== 'method');
+  const said = isFilled(fields) ? chosen(fields) : Object.keys(fields);
+  const option = said.find((name) => name !== 'method');
   if (fields.method === 'ggml' && option !== undefined) {
     throw new LmqError('argument/option', `${where}.${option}: ggml takes no options, its export says everything`, {
       op: 'recipe',
@@ -239,6 +240,11 @@ function checkGgmlOverride(stage: Stage | undefined, method: string | undefined,
 /** Fields that say something else than the defaults, with which a recipe that was parsed before is filled. */
 function chosen(fields: Fields): string[] {
   return Object.keys(fields).filter((name) => fields[name] !== STAGE_DEFAULTS[name as keyof Stage]);
+}
+
+/** Whether every default is there: a stage that was parsed before, in which a 4 among the bits is nobody's choice. */
+function isFilled(fields: Fields): boolean {
+  return Object.entries(STAGE_DEFAULTS).every(([name, value]) => value === undefined || fields[name] !== undefined);
 }
 
 function parseOverride(input: unknown, where: string): Override {
