@@ -7,7 +7,7 @@
  * @module
  */
 import type { Architecture } from '@lmq/model';
-import { isOwnGrid, ownGridBytes } from './_own-grids.js';
+import { isOwnGrid, ownGridBytes, ownGridOf } from './_own-grids.js';
 import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
 import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
@@ -32,7 +32,7 @@ export type WindowSizes = { tokens: number; longest: number } | null;
 
 /** Stored bytes of a linear once quantized. */
 export function affineBytes(out: number, width: number, s: Stage): number {
-  if (isOwnGrid(s.method)) return ownGridBytes(out, width, s);
+  if (ownGridOf(s) !== undefined) return ownGridBytes(out, width, s);
   const groups = s.groupSize < 0 ? 1 : width / s.groupSize;
   const scales = out * groups * (s.scaleFormat === 'fp32' ? 4 : 2);
   if (s.trits) return tritBytes(out, width, groups, s, scales);
