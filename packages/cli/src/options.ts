@@ -121,6 +121,12 @@ export function addStageOptions(c: Command): Command {
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
     .option('--gptaq [share]', 'gptq: aim at the outputs of the float model; how much of the difference to make up for (0.25)', number)
     .option('--foem [beta]', 'gptq: take back a part of what the sweep has added to each weight (0.2); not with --gptaq', number)
+    .addOption(
+      new Option('--table <name>', 'gptq: round to this table of bitsandbytes, in groups of 64, instead of a uniform grid').choices([
+        'nf4',
+        'fp4',
+      ]),
+    )
     .option(
       '--min-tokens <n>',
       'gptq, squeezellm: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
@@ -198,6 +204,7 @@ const STAGE_FLAGS = [
   'blockSize',
   'gptaq',
   'foem',
+  'table',
   'minTokens',
   'fallback',
   'doubleQuant',

@@ -55,6 +55,11 @@ export interface Stage {
    */
   gptaq: boolean | number;
   /**
+   * GPTQ: round to the table of NF4 or FP4 times the largest magnitude of each group (float32; groupSize: default 64), instead of a uniform grid.
+   * Default: a uniform grid.
+   */
+  table?: 'nf4' | 'fp4';
+  /**
    * FOEM: take back a part of what the sweep has added to each weight, 0 … 1; true: 0.2. Default false: plain GPTQ. Excludes gptaq.
    */
   foem: boolean | number;
@@ -168,6 +173,8 @@ export interface LayerReport {
   clip?: ClipMethod;
   /** How its input is quantized at run time; absent: it is not. */
   input?: InputQuant;
+  /** GPTQ: the table that weights are values of; absent: a uniform grid. */
+  table?: 'nf4' | 'fp4';
   /** NF4 and FP4: present when scales are quantized, too. */
   doubleQuant?: true;
   /** SqueezeLLM: what weights counted by. */

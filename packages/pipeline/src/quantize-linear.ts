@@ -7,7 +7,7 @@ import { gptqLinear } from '@lmq/gptq';
 import type { Site } from '@lmq/model';
 import { type AffineOpts, type FallbackChoice, fallbackLinear, type PresetName, rtnLinear } from '@lmq/quant-core';
 import { type Backend, type Linear, type Matrix, matrix, type Rescaled } from '@lmq/tensor';
-import { isOwnGrid, quantizeOwnGrid } from './_own-grids.js';
+import { isOwnGrid, type OwnGridMethod, quantizeOwnGrid } from './_own-grids.js';
 import type { LayerReport, Stage } from './api.js';
 import type { RangeObservers } from './input-quant.js';
 import { isAsymmetric } from './plan.js';
@@ -66,17 +66,20 @@ export async function quantizeLinear(
     ...(seen && { tokens: statistics?.reached ?? seen.tokens }),
   };
 
-  if (isOwnGrid(stage.method)) {
-    const own = { ...stage, method: stage.method };
+  // a table that there is nothing to sweep with is the method of its name
+  const method: OwnGridMethod | undefined = isOwnGrid(stage.method) ? stage.method : seen ? undefined : stage.table;
+  if (method !== undefined) {
+    const own = { ...stage, method };
     const { linear: out, report, facts, note } = await quantizeOwnGrid(linear, seen ? { hessian: await seen.read() } : {}, own, signal);
     const notes = note !== undefined ? [note] : [];
+    if (stage.method === 'gptq') notes.push('no calibration token reached this linear: rounded to nearest');
     if (seen && statistics?.reached !== undefined)
       notes.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
     return {
       linear: out,
       report: {
         ...common,
-        method: stage.method,
+        method,
         ...facts,
         bitsPerWeight: report.bitsPerWeight,
         error: report.proxyLoss ?? report.relativeError ** 2,
@@ -122,7 +125,7 @@ export async function quantizeLinear(
     linear,
     { hessian: await seen.read() },
     {
-      ...affine,
+      ...(stage.table === undefined ? affine : { bits, groupSize, table: stage.table }),
       actOrder,
       groupAware,
       staticGroups,
@@ -141,6 +144,7 @@ export async function quantizeLinear(
     report: {
       ...common,
       method: 'gptq',
+      ...(stage.table !== undefined && { table: stage.table }),
       bitsPerWeight: report.bitsPerWeight,
       error: report.proxyLoss ?? report.relativeError ** 2,
       ...(report.loss !== undefined && { loss: report.loss }),

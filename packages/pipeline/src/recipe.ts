@@ -8,7 +8,7 @@ import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetN
 import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
-import { checkOwnGrid, checkOwnOptions, isOwnGrid, ownGridDefaults } from './_own-grids.js';
+import { checkOwnGrid, checkOwnOptions, checkTable, isOwnGrid, ownGridDefaults } from './_own-grids.js';
 import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 import { type InputName, type InputSpec, planInput } from './input-quant.js';
 
@@ -50,6 +50,7 @@ export const STAGE_DEFAULTS: Stage = {
   blockSize: 128,
   gptaq: false,
   foem: false,
+  table: undefined,
   minTokens: undefined,
   fallback: undefined,
   doubleQuant: false,
@@ -141,6 +142,7 @@ export function checkStage(stage: Stage, name: string): void {
     checkOwnGrid(stage, name);
     return;
   }
+  if (stage.table !== undefined) checkTable(stage, STAGE_DEFAULTS, name);
   const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
   if (trits && bits !== 2) throw clash(`trits are stored in 2 bits, not ${bits}`, 'Leave bits out.');
   if (trits && preset !== 'gptq') throw clash(`trits have no scale convention, and preset ${preset} is one`, 'Leave preset out.');
@@ -209,7 +211,8 @@ function parseStage(input: unknown, where: string): Stage {
   if (fields.method === undefined)
     throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
   checkOptions(fields, where);
-  const option = Object.keys(fields).find((name) => name !== 'method');
+  const said = isFilled(fields) ? chosen(fields) : Object.keys(fields);
+  const option = said.find((name) => name !== 'method');
   if (fields.method === 'ggml' && option !== undefined) {
     throw new LmqError('argument/option', `${where}.${option}: ggml takes no options, its export says everything`, {
       op: 'recipe',
@@ -218,7 +221,12 @@ function parseStage(input: unknown, where: string): Stage {
     });
   }
   checkOwnOptions(fields.method, chosen(fields), where);
-  return { ...STAGE_DEFAULTS, ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
+  return {
+    ...STAGE_DEFAULTS,
+    ...ownGridDefaults(fields.table ?? fields.method),
+    ...(fields.trits === true && { bits: 2 }),
+    ...fields,
+  } as Stage;
 }
 
 /** A file is made by llama.cpp's quantizers or by others, not by both, and the former have no options but a type. */
@@ -239,6 +247,11 @@ function checkGgmlOverride(stage: Stage | undefined, method: string | undefined,
 /** Fields that say something else than the defaults, with which a recipe that was parsed before is filled. */
 function chosen(fields: Fields): string[] {
   return Object.keys(fields).filter((name) => fields[name] !== STAGE_DEFAULTS[name as keyof Stage]);
+}
+
+/** Whether every default is there: a stage that was parsed before, in which a 4 among the bits is nobody's choice. */
+function isFilled(fields: Fields): boolean {
+  return Object.entries(STAGE_DEFAULTS).every(([name, value]) => value === undefined || fields[name] !== undefined);
 }
 
 function parseOverride(input: unknown, where: string): Override {
@@ -265,7 +278,7 @@ function parseOverride(input: unknown, where: string): Override {
     return { ...fields, type } as unknown as Override;
   }
   if (fields.method !== undefined) checkOwnOptions(fields.method, chosen(fields), where);
-  return { ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
+  return { ...ownGridDefaults(fields.table ?? fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
 }
 
 /** Checks the fields that are there; presets are checked by the method, which knows them. */
@@ -302,6 +315,7 @@ function checkOptions(f: Fields, where: string): void {
     known(record(f.sparse, `${where}.sparse`), ['share', 'range', 'sensitive', 'fullRows', 'format'], `${where}.sparse`);
   else if (f.sparse !== undefined && typeof f.sparse !== 'number') boolean(f.sparse, `${where}.sparse`);
   if (f.sensitivity !== undefined) checkOneOf(String(f.sensitivity), `${where}.sensitivity`, ['hessian-diagonal', 'uniform'], 'recipe');
+  if (f.table !== undefined) checkOneOf(String(f.table), `${where}.table`, ['nf4', 'fp4'], 'recipe');
   for (const name of ['gptaq', 'foem']) {
     const share = f[name];
     if (share === undefined || typeof share === 'boolean' || (typeof share === 'number' && share >= 0 && share <= 1)) continue;

@@ -65,6 +65,14 @@ export async function readFolderText(dir: string, name: string, maxBytes: number
   return readText(await folderSource(dir, name, op), op, maxBytes);
 }
 
+/**
+ * Text of a file that the user names: a regular file, of valid UTF-8.
+ * @throws LmqError `file/missing`, `file/limit`, `file/format`, `file/io`
+ */
+export async function readFileText(path: string, maxBytes: number): Promise<string> {
+  return readText(await fileSource(path), 'readFileText', maxBytes);
+}
+
 async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Promise<T>): Promise<T> {
   try {
     return await open(source);

@@ -9,8 +9,9 @@ import { estimateEqualize } from '../_equalize/estimate.js';
 import { checkEqualize, equalizedTensors } from '../_equalize/plan.js';
 import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
-import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
+import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds, observedRanges } from '../estimate.js';
 import { checkExport } from '../export-rules.js';
+import { rangeKey } from '../input-quant.js';
 import { calibrates, isAsymmetric, type PlannedSite, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
@@ -125,7 +126,8 @@ export async function estimateModel(
   }
   const trials = (cpuMs() - measuring) / 1000;
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
-  const measured = await measureRates(backend, costliest?.stage, cpuMs);
+  const ranges = new Map([...observedRanges(planned).values()].map(({ range }) => [rangeKey(range), range]));
+  const measured = await measureRates(backend, costliest?.stage, ranges, cpuMs);
   const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds - trials }; // a run spends the same
   const sourceBytes = [...stored.values()].reduce((n, b) => n + b, 0);
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
