@@ -89,10 +89,9 @@ export function packWideInput(codes: usize, stride: usize, rows: i32, width: i32
 }
 
 /**
- * Panels of inputs as bytes: codes less the least code of their grid, 0 … 255, and for an engine whose second operand is signed 128 less.
+ * Panels of inputs as bytes: signed codes within ±127 as they are; others less the least code of their grid, 0 … 255.
  * @param codes as above
- * @param grids f32 per row, `gridsStride` apart: the least code
- * @param signed 1 or 0
+ * @param grids f32 per row, `gridsStride` apart: the least code; not read with `signed`
  * @param shifts becomes what a byte is less than its code, i32 per row
  */
 export function packBytesInput(
@@ -106,20 +105,19 @@ export function packBytesInput(
   dst: usize,
   shifts: usize,
 ): void {
-  const flip = i8x16.splat(signed ? -128 : 0);
   const end = (<usize>width) << 1;
   for (let i = 0; i < rows; ) {
     const height = min(CODE_ROWS, rows - i);
     const step = (<usize>height) << 2;
     for (let r = 0; r < height; r++) {
-      const least = i32x4.extract_lane(i32x4.trunc_sat_f32x4_s(v128.load_splat<f32>(grids)), 0);
-      store<i32>(shifts, signed ? least + 128 : least);
+      const least = signed ? 0 : i32x4.extract_lane(i32x4.trunc_sat_f32x4_s(v128.load_splat<f32>(grids)), 0);
+      store<i32>(shifts, least);
       const by = i16x8.splat(<i16>least);
       let to = dst + ((<usize>r) << 2);
       for (let c: usize = 0; c < end; c += 32) {
         const low = i16x8.sub(v128.load(codes + c), by);
         const high = i16x8.sub(v128.load(codes + c, 16), by);
-        spread(v128.xor(i8x16.narrow_i16x8_u(low, high), flip), to, step);
+        spread(signed ? i8x16.narrow_i16x8_s(low, high) : i8x16.narrow_i16x8_u(low, high), to, step);
         to += step << 2;
       }
       codes += stride;

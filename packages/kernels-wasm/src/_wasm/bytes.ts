@@ -73,7 +73,7 @@ export function packBytes(
 export function bytesLinear(core: Core, y: Output, x: Rounded, grids: Grids, form: BytesWeight, w: PackedWeight): void {
   const { panels, width, scales, sums } = form;
   const { dots, codeTileRows, work } = core;
-  const bytes = dots === 'unsigned' || dots === 'signed';
+  const bytes = dots === 'unsigned' || (dots === 'signed' && x.rounding.bytes);
   const each = bytes ? width : width * 2; // bytes of a packed row
   startAtBias(core, y, w);
   withScratch(core, x.rows * (each + 4), (a) => {
