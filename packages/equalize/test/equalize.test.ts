@@ -92,6 +92,18 @@ describe('AWQ', () => {
     }
   });
 
+  it('judges wide linears as their outputs do, though it looks at half of the Hessian', async () => {
+    const [x, w] = [normal(16, 1100, (c) => 1 + (c % 7)), normal(64, 1100)]; // three blocks of columns
+    const linears = [{ weight: w, grid: { ...grid, groupSize: 100 } }];
+    const [meanAbs, hessian, target] = [perChannel(x, mean), secondMoment(x), multiply(x, w)];
+    const byHessian = await awqScales({ linears, stats: { meanAbs, hessian } }, { backend, grid: 4 });
+    const outputError = async ([rounded]: readonly Matrix[]) => relative(multiply(x, rounded!), target) ** 2;
+    const byOutputs = await awqScales({ linears, stats: { meanAbs }, outputError }, { backend, grid: 4 });
+    expect(byHessian.scales).toEqual(byOutputs.scales);
+    expect(byHessian.report.error / byOutputs.report.error).toBeCloseTo(1, 4);
+    expect(byHessian.report.plainError! / byOutputs.report.plainError!).toBeCloseTo(1, 4);
+  });
+
   it('leaves linears without a grid as they are, and asks about all of them', async () => {
     const { x, w } = planted([1]);
     const router = normal(4, 64);

@@ -13,6 +13,7 @@ import { loadModel } from '@lmq/model';
 import { overlay, parseRecipe } from '@lmq/pipeline';
 import { openModel, quantizeModel, readTokens } from '@lmq/pipeline/node';
 import { createChannelObserver } from '@lmq/quant-core';
+import { layerErrors, spikiest } from '../../equalize/test/_opt-layer.mjs';
 import { readOptMaxima } from '../../equalize/test/_opt-maxima.mjs';
 import { optFactors, plantOutliers } from './_planted.mjs';
 
@@ -125,23 +126,46 @@ try {
     }
     await source.close();
   }
+  for (const model of ['opt-125m', 'opt-1.3b']) {
+    if (wanted.length || measured().layer?.[model]) continue;
+    const maxima = readOptMaxima(model);
+    save('layer', model, await layerErrors(maxima.get(spikiest(maxima)), { out: 256, tokens: 256, backend, awq: true }));
+  }
 } finally {
   rmSync(folder, { recursive: true });
   await nano.close();
 }
 
 const all = measured();
-const columns = PLANTINGS.map(([name]) => name).filter((name) => ROWS.every(([row]) => all[name]?.[row]));
-const cell = ({ ppl, outliers }) => ppl.toFixed(2) + (outliers === undefined ? '' : ` (${(100 * outliers).toFixed(1)} % of the columns)`);
-const cells = [['', ...columns], ...ROWS.map(([row]) => [row, ...columns.map((name) => cell(all[name][row]))])];
-const sizes = cells[0].map((_, i) => Math.max(3, ...cells.map((line) => line[i].length)));
-const lines = [cells[0], sizes.map((n) => '-'.repeat(n)), ...cells.slice(1)];
-const table = lines.map((line) => `| ${line.map((text, i) => text.padEnd(sizes[i])).join(' | ')} |`).join('\n');
+
+/** Lines of a table in Markdown, the first its head. */
+function tableOf(lines) {
+  const sizes = lines[0].map((_, i) => Math.max(3, ...lines.map((line) => line[i].length)));
+  const [head, ...rest] = lines;
+  return [head, sizes.map((n) => '-'.repeat(n)), ...rest]
+    .map((line) => `| ${line.map((text, i) => text.padEnd(sizes[i])).join(' | ')} |`)
+    .join('\n');
+}
+
+const share = (part) => `${(100 * part).toFixed(1)} %`;
+const cell = ({ ppl, outliers }) => ppl.toFixed(2) + (outliers === undefined ? '' : ` (${share(outliers)} of columns)`);
+const columns = PLANTINGS.map(([name]) => name);
+const models = ROWS.map(([row]) => [row, ...columns.map((name) => (all[name]?.[row] ? cell(all[name][row]) : ''))]);
+const layers = Object.entries(all.layer ?? {});
+const decibels = (error) => (-10 * Math.log10(error)).toFixed(1);
+const linears = layers.length ? Object.keys(layers[0][1]).map((row) => [row, ...layers.map(([, errors]) => decibels(errors[row]))]) : [];
 
 const doc = docs('outliers.md');
-const text = readFileSync(doc, 'utf8');
-const [START, END] = ['<!-- models -->\n\n', '\n\n<!-- end -->'];
-writeFileSync(doc, text.slice(0, text.indexOf(START) + START.length) + table + text.slice(text.indexOf(END, text.indexOf(START))));
+let text = readFileSync(doc, 'utf8');
+for (const [mark, table] of [
+  ['linear', tableOf([['', ...layers.map(([model]) => model)], ...linears])],
+  ['model', tableOf([['perplexity', ...columns], ...models])],
+]) {
+  const start = `<!-- ${mark} -->\n\n`;
+  const from = text.indexOf(start) + start.length;
+  text = text.slice(0, from) + table + text.slice(text.indexOf('\n\n<!-- end -->', from));
+}
+writeFileSync(doc, text);
 
 /** Bars of the channels, before above after, on one scale. */
 function picture({ before, after }) {
