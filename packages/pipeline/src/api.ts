@@ -110,7 +110,10 @@ export interface AwqStage {
 /** SmoothQuant, before the stage that quantizes: what norms feed is scaled. See `@lmq/equalize`. */
 export interface SmoothQuantStage {
   method: 'smoothquant';
-  /** 0 … 1, or `search`: for each pair the best of 21. Absent: the published value of the model's family, else 0.5. */
+  /**
+   * 0 … 1, or `search`: for each pair the best of 21, with inputs in 8 bits per token, or per tensor where the stage that quantizes has them so.
+   * Absent: the published value of the model's family, else 0.5.
+   */
   alpha?: number | 'search';
   /** Reproduce the published code where it has a known flaw. Default false. */
   referenceCompat: boolean;
