@@ -45,6 +45,7 @@ export async function crossEntropyBackward(
   const dStates = s.alloc(states.rows, states.cols);
   const dWeight = weight ? s.alloc(head.out, head.in) : undefined;
   const step = Math.max(MIN_ROWS, Math.floor(CHUNK_ELEMENTS / head.out));
+  const exponentials = new Float64Array(head.out);
   let loss = 0;
   for (let from = 0; from < positions; from += step) {
     const to = Math.min(from + step, positions);
@@ -52,7 +53,8 @@ export async function crossEntropyBackward(
     try {
       const x = t.view(states, [from, to]);
       const { data } = await t.read(t.linear(x, head));
-      for (let r = 0; r < to - from; r++) loss += lossOf(data.subarray(r * head.out, (r + 1) * head.out), ids[from + r + 1]!, positions);
+      for (let r = 0; r < to - from; r++)
+        loss += lossOf(data.subarray(r * head.out, (r + 1) * head.out), ids[from + r + 1]!, positions, exponentials);
       const dLogits = t.upload(matrix(data, to - from, head.out));
       linearInputGradient(t, dLogits, head, t.view(dStates, [from, to]));
       if (dWeight) t.gemm(dLogits, x, { transposeA: true, beta: 1, out: dWeight });
@@ -64,15 +66,19 @@ export async function crossEntropyBackward(
   return { loss, dStates, ...(dWeight && { dWeight }) };
 }
 
-/** The share of one row in the mean. Logits become their gradient. */
-function lossOf(logits: Float32Array, next: number, positions: number): number {
+/** The share of one row in the mean. Logits become their gradient; `exponentials` is room for as many numbers. */
+function lossOf(logits: Float32Array, next: number, positions: number, exponentials: Float64Array): number {
   let max = Number.NEGATIVE_INFINITY;
   for (let c = 0; c < logits.length; c++) if (logits[c]! > max) max = logits[c]!;
-  const wanted = logits[next]!;
-  const exponentials = Float64Array.from(logits, (z) => Math.exp(z - max));
   let total = 0;
-  for (let c = 0; c < exponentials.length; c++) total += exponentials[c]!;
-  for (let c = 0; c < exponentials.length; c++) logits[c] = exponentials[c]! / total / positions;
+  for (let c = 0; c < logits.length; c++) {
+    const e = Math.exp(logits[c]! - max);
+    exponentials[c] = e;
+    total += e;
+  }
+  const wanted = logits[next]!;
+  const share = 1 / (total * positions);
+  for (let c = 0; c < logits.length; c++) logits[c] = exponentials[c]! * share;
   logits[next] = (exponentials[next]! / total - 1) / positions;
   return (Math.log(total) + max - wanted) / positions;
 }
