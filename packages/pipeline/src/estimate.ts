@@ -7,7 +7,7 @@
  * @module
  */
 import type { Architecture } from '@lmq/model';
-import { isOwnGrid, ownGridBytes } from './_own-grids.js';
+import { isOwnGrid, ownGridBytes, usesFisher } from './_own-grids.js';
 import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
 import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
@@ -159,7 +159,8 @@ export function estimateMemory(
       : stage.method === 'rtn'
         ? 0
         : 4 + (isAsymmetric(stage) ? 2 : 0) + (windows ? 0 : 1); // the cross term; a sum as read
-    const own = (isOwnGrid(stage.method) ? 7 : stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
+    const own =
+      (isOwnGrid(stage.method) ? (usesFisher(stage) ? 8 : 7) : stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
     work = Math.max(work, own);
   }
   const embedding = calibrated && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;
