@@ -113,7 +113,7 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
   });
   if (format === 'fisher') {
     const common = { ...opts, checkpoint, architecture, origin, place };
-    return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<FisherFacts>) => {
+    return withWorkFolder(output, { fingerprint, restart, keep: true }, async (work: WorkFolder<FisherFacts>) => {
       const found = await collectInFolder(work, output, common);
       return { ...found, ...about(), starved: [] };
     });

@@ -126,7 +126,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     ...(fisher && { fisher: JSON.stringify([fisher.origin, await fileState(fisher.file)]) }),
     ...policyPrint(nonFinite),
   };
-  return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<BlockFacts>) => {
+  return withWorkFolder(output, { fingerprint, restart, keep: collected.length > 0 }, async (work: WorkFolder<BlockFacts>) => {
     const resumedBlocks = work.finished.length;
     const sizes = calibration.map((w) => w.length * architecture.hidden);
     const { equalize = [], ...quantizing } = recipe;

@@ -50,6 +50,8 @@ export interface WorkOpts {
   fingerprint: Fingerprint;
   /** Throw away what an earlier run has left. Default false. */
   restart?: boolean;
+  /** Keep what an interrupted run leaves even when no block is finished: its activations serve. Default false. */
+  keep?: boolean;
 }
 
 /** Where the working folder of an output lies. */
@@ -74,7 +76,7 @@ export async function withWorkFolder<Facts, T>(
   } catch (e) {
     // Kept after an interruption or trouble with files; a model that cannot be quantized will not become better by trying again.
     const hopeless = isLmqError(e) && !/^(file|backend)\//.test(e.code);
-    if (folder.finished.length && !hopeless) await folder.close();
+    if ((folder.finished.length || opts.keep) && !hopeless) await folder.close();
     else await folder.remove();
     throw e;
   }
