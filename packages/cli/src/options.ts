@@ -115,7 +115,7 @@ export function addStageOptions(c: Command): Command {
     .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
     .option('--group-aware', 'gptq: the same within and among groups, which stay in order')
     .addOption(new Option('--static-groups [ordered]', 'gptq: find all scales first; ordered: of groups in act-order').choices(['ordered']))
-    .option('--true-sequential', 'gptq, squeezellm: calibrate the sets of linears of a block one after another')
+    .option('--true-sequential', 'gptq, squeezellm by hessian-diagonal: calibrate the sets of linears of a block one after another')
     .option('--damp-percent <x>', 'gptq: damping (default: 0.01)', number)
     .option('--damp-increment <x>', 'gptq: more damping while the Hessian cannot be factored (default: 0.01)', number)
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
@@ -129,7 +129,7 @@ export function addStageOptions(c: Command): Command {
     )
     .option(
       '--min-tokens <n>',
-      'gptq, squeezellm: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
+      'gptq, squeezellm by hessian-diagonal: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
       integer,
     )
     .option(
@@ -144,10 +144,10 @@ export function addStageOptions(c: Command): Command {
     .option('--iters <n>', 'hqq: iterations at most (default: 20)', integer)
     .option('--sparse [share]', 'squeezellm: keep outliers apart; which part of the weights (0.0045)', number)
     .addOption(
-      new Option('--sensitivity <kind>', 'squeezellm: what weights count by (default: hessian-diagonal, which calibrates)').choices([
-        'hessian-diagonal',
-        'uniform',
-      ]),
+      new Option(
+        '--sensitivity <kind>',
+        'squeezellm: what weights count by: squared gradients of the loss, squares of the inputs, or all alike (default: fisher)',
+      ).choices(['fisher', 'hessian-diagonal', 'uniform']),
     )
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
@@ -166,14 +166,16 @@ export function addCalibrationOptions(c: Command): Command {
 
 /** For commands that can do without text. */
 export function addStatistics(c: Command): Command {
-  return c.addOption(
-    new Option('--statistics <file>', 'what lmq calibrate saved of this model, instead of calibrating').conflicts([
-      'calibration',
-      'samples',
-      'seqLen',
-      'seed',
-    ]),
-  );
+  return c
+    .addOption(
+      new Option('--statistics <file>', 'what lmq calibrate saved of this model, instead of calibrating').conflicts([
+        'calibration',
+        'samples',
+        'seqLen',
+        'seed',
+      ]),
+    )
+    .option('--fisher <file>', 'squeezellm: what lmq calibrate --export fisher saved of this model, instead of collecting it');
 }
 
 /** Values of the flags above, as commander hands them over. */

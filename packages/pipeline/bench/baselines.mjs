@@ -9,7 +9,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { perplexity } from '@lmq/eval';
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { loadModel } from '@lmq/model';
-import { equalizeBlocks, overlay, parseRecipe, quantizeBlocks } from '@lmq/pipeline';
+import { collectFisher, equalizeBlocks, overlay, parseRecipe, quantizeBlocks } from '@lmq/pipeline';
 import { openModel, readTokens } from '@lmq/pipeline/node';
 
 const shared = new URL('../../../../shared/', import.meta.url);
@@ -18,8 +18,14 @@ if (!existsSync(shared)) throw new Error('needs ../shared beside the checkout');
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
 const METHODS = ['RTN', 'GPTQ', 'SqueezeLLM', 'AWQ-RTN', 'AWQ', 'naive W8A8', 'SmoothQuant W8A8', 'LLM.int8()'];
-const rows = json(new URL('golden/nano-baselines.json', shared)).rows.filter(({ method, settings: s }) =>
+const references = json(new URL('golden/nano-baselines.json', shared)).rows.filter(({ method, settings: s }) =>
   method.startsWith('HQQ') ? s.axis === 1 && s.optimize !== 'slow' : METHODS.includes(method),
+);
+/** SqueezeLLM's reference counts weights by squared gradients; ours can do without them, too. */
+const rows = references.flatMap((row) =>
+  row.method === 'SqueezeLLM'
+    ? ['fisher', 'hessian-diagonal'].map((sensitivity) => ({ ...row, settings: { ...row.settings, sensitivity } }))
+    : [row],
 );
 const windows = json(new URL('golden/nano-calibration.json', shared));
 const [from = 0, to = rows.length] = process.argv.slice(2).map(Number);
@@ -63,9 +69,8 @@ function gptqStages(method, s) {
   ];
 }
 
-/** SqueezeLLM's reference has squared gradients; ours counts by the diagonal of the Hessian instead. */
-function squeezeStages({ bits, sparse, range, sensitivity_percent }) {
-  return [{ method: 'squeezellm', bits, sparse: sparse && { range, sensitive: sensitivity_percent / 100, format: 'fp32' } }];
+function squeezeStages({ bits, sparse, range, sensitivity_percent, sensitivity }) {
+  return [{ method: 'squeezellm', bits, sensitivity, sparse: sparse && { range, sensitive: sensitivity_percent / 100, format: 'fp32' } }];
 }
 
 function stagesOf(method, s) {
@@ -90,7 +95,9 @@ for (const { method, settings: s } of rows.slice(from, to)) {
     }
   }
   const source = { ...opened, checkpoint: overlay(opened.checkpoint, new Map(weights)) };
-  for await (const b of quantizeBlocks({ ...source, backend, recipe, calibration: windows })) {
+  const common = { ...source, backend, calibration: windows };
+  const fisher = s.sensitivity === 'fisher' ? await collectFisher(common) : undefined;
+  for await (const b of quantizeBlocks({ ...common, recipe, fisher })) {
     for (const [name, t] of b.weights) weights.set(name, t);
     for (const [name, input] of b.inputs) inputs.set(name, input);
     for (const l of b.layers) loss += l.loss ?? 0;
@@ -116,7 +123,8 @@ const cells = rows.map(({ method, settings: s, ppl, ref_error_sum: error }) => {
     s.groupsize && (s.sym ? 'symmetric' : 'asymmetric'),
     s.groupsize && (s.groupsize < 0 ? 'per row' : `g${s.groupsize}`),
     (s.q_group_size ?? s.group_size) && `g${s.q_group_size ?? s.group_size}`,
-    method === 'SqueezeLLM' && 'reference: Fisher, lmq: Hessian diagonal',
+    s.sensitivity === 'fisher' && 'Fisher',
+    s.sensitivity === 'hessian-diagonal' && 'reference: Fisher, lmq: Hessian diagonal',
     s.sparse && 'outliers',
     s.auto_scale && 'scales',
     s.auto_clip && 'clips',

@@ -14,7 +14,7 @@ import {
   squeezellmLinear,
   table4Linear,
 } from '@lmq/quant-core';
-import { checkInteger, type Linear, LmqError } from '@lmq/tensor';
+import { checkInteger, contiguous, type Linear, LmqError } from '@lmq/tensor';
 import type { LayerReport, Stage } from './api.js';
 
 export type OwnGridMethod = 'nf4' | 'fp4' | 'hqq' | 'squeezellm';
@@ -59,9 +59,16 @@ export function checkOwnOptions(method: unknown, names: readonly string[], where
   });
 }
 
-/** Whether a stage with a grid of its own needs to know the inputs of linears. */
-export function ownGridCalibrates({ method, sensitivity }: Pick<Partial<Stage>, 'method' | 'sensitivity'>): boolean {
-  return method === 'squeezellm' && sensitivity !== 'uniform';
+type Guided = Pick<Partial<Stage>, 'method' | 'sensitivity'>;
+
+/** Whether a stage with a grid of its own, or what an override changes of one, needs to know the inputs of linears. */
+export function ownGridCalibrates({ method, sensitivity }: Guided): boolean {
+  return (method === 'squeezellm' || method === undefined) && sensitivity === 'hessian-diagonal';
+}
+
+/** Whether a stage, or what an override changes of one, needs Fisher information. */
+export function usesFisher({ method, sensitivity }: Guided): boolean {
+  return method === 'squeezellm' ? sensitivity === undefined || sensitivity === 'fisher' : method === undefined && sensitivity === 'fisher';
 }
 
 /** @throws LmqError `argument/option` for values out of range, whatever the shape */
@@ -95,7 +102,10 @@ export function checkTable(stage: Stage, defaults: Stage, name: string): void {
 
 type Facts = Pick<LayerReport, 'doubleQuant' | 'sensitivity' | 'outliers'>;
 
-/** Quantizes a linear; without statistics, one that needs them counts its weights alike, and `note` says so. */
+/**
+ * Quantizes a linear. One whose weights no calibration token tells apart, because none reached it, counts them alike, and `note` says so.
+ * @throws LmqError what the method throws: `argument/option` without the Fisher information that a stage wants
+ */
 export async function quantizeOwnGrid(
   linear: Linear,
   stats: LinearStats,
@@ -106,7 +116,8 @@ export async function quantizeOwnGrid(
     case 'hqq':
       return { ...hqqLinear(linear, stats, hqqOpts(stage)), facts: {} };
     case 'squeezellm': {
-      const blind = ownGridCalibrates(stage) && !stats.hessian;
+      const unreached = stats.fisher && contiguous(stats.fisher).every((v) => v === 0);
+      const blind = usesFisher(stage) ? unreached : ownGridCalibrates(stage) && !stats.hessian;
       const opts = { ...squeezeOpts(stage), ...(blind && { sensitivity: 'uniform' as const }), signal };
       const { linear: out, report } = await squeezellmLinear(linear, stats, opts);
       const facts = { sensitivity: report.sensitivity, outliers: report.outliers };
@@ -123,7 +134,7 @@ function hqqOpts({ bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, 
   return { bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters };
 }
 
-function squeezeOpts({ bits, sparse, sensitivity = 'hessian-diagonal' }: Stage): SqueezeLlmOpts {
+function squeezeOpts({ bits, sparse, sensitivity = 'fisher' }: Stage): SqueezeLlmOpts {
   return { bits, sparse: typeof sparse === 'number' ? { share: sparse } : sparse, sensitivity };
 }
 

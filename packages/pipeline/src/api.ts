@@ -85,8 +85,11 @@ export interface Stage {
   iters?: number;
   /** SqueezeLLM: keep outliers apart; true: 0.45 % of the weights; a number: that share. Default false. */
   sparse: boolean | number | SparseOpts;
-  /** SqueezeLLM: what weights count by. Default `hessian-diagonal`, which calibrates. */
-  sensitivity?: Exclude<Sensitivity, 'fisher'>;
+  /**
+   * SqueezeLLM: what weights count by. Default `fisher`: squared gradients of the loss, as in the paper, collected in a pass of their own.
+   * `hessian-diagonal`: the squares of the inputs, which need no backward pass. `uniform`: all alike.
+   */
+  sensitivity?: Sensitivity;
 }
 
 /**

@@ -8,7 +8,7 @@
  */
 import type { Architecture } from '@lmq/model';
 import type { ActivationRangeOpts } from '@lmq/quant-core';
-import { isOwnGrid, ownGridBytes, ownGridOf } from './_own-grids.js';
+import { isOwnGrid, ownGridBytes, ownGridOf, usesFisher } from './_own-grids.js';
 import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
 import { planInput, rangeKey } from './input-quant.js';
@@ -183,7 +183,8 @@ export function estimateMemory(
       : stage.method === 'rtn'
         ? 0
         : 4 + (isAsymmetric(stage) ? 2 : 0) + (windows ? 0 : 1); // the cross term; a sum as read
-    const own = (isOwnGrid(stage.method) ? 7 : stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
+    const own =
+      (isOwnGrid(stage.method) ? (usesFisher(stage) ? 8 : 7) : stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
     work = Math.max(work, own);
   }
   const embedding = calibrated && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;

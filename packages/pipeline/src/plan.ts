@@ -43,6 +43,8 @@ export function calibrates(stage: Pick<Partial<Stage>, 'method' | 'clip' | 'inpu
   return (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
 }
 
+export { usesFisher } from './_own-grids.js';
+
 /** How overrides of ggml name the embeddings. */
 export const EMBEDDINGS = 'model.embed_tokens';
 

@@ -221,12 +221,25 @@ function parseStage(input: unknown, where: string): Stage {
     });
   }
   checkOwnOptions(fields.method, chosen(fields), where);
+  checkHessianOptions(fields, where);
   return {
     ...STAGE_DEFAULTS,
     ...ownGridDefaults(fields.table ?? fields.method),
     ...(fields.trits === true && { bits: 2 }),
     ...fields,
   } as Stage;
+}
+
+/** Refuses, in a stage without a Hessian, options that say how to collect it. */
+function checkHessianOptions(fields: Fields, where: string): void {
+  if (fields.method !== 'squeezellm' || fields.sensitivity === 'hessian-diagonal') return;
+  const option = chosen(fields).find((name) => name === 'trueSequential' || name === 'minTokens');
+  if (option === undefined) return;
+  throw new LmqError('argument/option', `${where}.${option} is an option of sensitivity hessian-diagonal`, {
+    op: 'recipe',
+    found: `sensitivity ${String(fields.sensitivity ?? 'fisher')}`,
+    hint: 'Leave it out: gradients are those of the original model, and each token counts where it went.',
+  });
 }
 
 /** A file is made by llama.cpp's quantizers or by others, not by both, and the former have no options but a type. */
@@ -314,7 +327,8 @@ function checkOptions(f: Fields, where: string): void {
   if (typeof f.sparse === 'object')
     known(record(f.sparse, `${where}.sparse`), ['share', 'range', 'sensitive', 'fullRows', 'format'], `${where}.sparse`);
   else if (f.sparse !== undefined && typeof f.sparse !== 'number') boolean(f.sparse, `${where}.sparse`);
-  if (f.sensitivity !== undefined) checkOneOf(String(f.sensitivity), `${where}.sensitivity`, ['hessian-diagonal', 'uniform'], 'recipe');
+  if (f.sensitivity !== undefined)
+    checkOneOf(String(f.sensitivity), `${where}.sensitivity`, ['fisher', 'hessian-diagonal', 'uniform'], 'recipe');
   if (f.table !== undefined) checkOneOf(String(f.table), `${where}.table`, ['nf4', 'fp4'], 'recipe');
   for (const name of ['gptaq', 'foem']) {
     const share = f[name];

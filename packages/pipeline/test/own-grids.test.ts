@@ -62,7 +62,7 @@ describe('stages', () => {
       { bits: 2, groupSize: 16 },
     ],
     [
-      { method: 'squeezellm', bits: 3 },
+      { method: 'squeezellm', bits: 3, sensitivity: 'hessian-diagonal' },
       () => squeezellmLinear(linear, { hessian }, { bits: 3 }),
       { bits: 3, groupSize: -1, sensitivity: 'hessian-diagonal', outliers: 0 },
     ],
@@ -72,7 +72,7 @@ describe('stages', () => {
       { sensitivity: 'uniform', outliers: 30 },
     ],
     [
-      { method: 'squeezellm', sparse: { share: 0.02, fullRows: 2, format: 'fp32' } },
+      { method: 'squeezellm', sparse: { share: 0.02, fullRows: 2, format: 'fp32' }, sensitivity: 'hessian-diagonal' },
       () => squeezellmLinear(linear, { hessian }, { sparse: { share: 0.02, fullRows: 2, format: 'fp32' } }),
       { sensitivity: 'hessian-diagonal' },
     ],
@@ -128,7 +128,8 @@ describe('stages', () => {
   });
 
   it('a linear that no token reached counts its weights alike, and says so', async () => {
-    const { report } = await quantizeLinear({ name: 'a' }, linear, undefined, stageOf({ method: 'squeezellm' }), { backend: nano.backend });
+    const stage = stageOf({ method: 'squeezellm', sensitivity: 'hessian-diagonal' });
+    const { report } = await quantizeLinear({ name: 'a' }, linear, undefined, stage, { backend: nano.backend });
     expect(report).toMatchObject({ sensitivity: 'uniform', fallback: 'no calibration token reached this linear: weights count alike' });
   });
 
@@ -151,7 +152,7 @@ describe('stages', () => {
     ['a table that rounds to nearest', { method: 'rtn', table: 'nf4' }],
     ['nf4 with a table', { method: 'nf4', table: 'fp4' }],
     ['an unknown table', { method: 'gptq', table: 'af4' }],
-    ['a sensitivity that no recipe has', { method: 'squeezellm', sensitivity: 'fisher' }],
+    ['a sensitivity that no recipe has', { method: 'squeezellm', sensitivity: 'magnitude' }],
   ])('refuses %s', (_, stage) => {
     let found: unknown;
     try {

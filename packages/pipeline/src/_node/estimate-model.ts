@@ -7,6 +7,7 @@ import { isBlockType } from '@lmq/formats';
 import type { Backend, BlockType } from '@lmq/tensor';
 import { estimateEqualize } from '../_equalize/estimate.js';
 import { checkEqualize, equalizedTensors } from '../_equalize/plan.js';
+import { estimateFisher } from '../_fisher-estimate.js';
 import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds, observedRanges } from '../estimate.js';
@@ -21,7 +22,7 @@ import { dtypeOf } from './export-folder.js';
 import { onnxBytesOf } from './export-onnx.js';
 import type { OpenModel } from './open-model.js';
 import { ggufBytesOf, type Placed, planGguf } from './plan-gguf.js';
-import { checkImportance, type QuantizeModelOpts } from './quantize-model.js';
+import { checkImportance, type QuantizeModelOpts, sitesToCollect } from './quantize-model.js';
 
 export interface Estimate {
   /** Of all tensors in the output; exact. */
@@ -38,7 +39,7 @@ export interface Estimate {
 }
 
 /** What the process grows by that no array accounts for: compiled code, the garbage collector's young generation, buffers waiting to be freed. */
-const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, equalize: 86e6, gptaq: 92e6 };
+const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, equalize: 86e6, fisher: 90e6, gptaq: 92e6 };
 
 /** A worker thread: its own JavaScript engine. */
 const THREAD_BYTES = 10e6;
@@ -55,7 +56,7 @@ function cpuMs(): number {
   return (user + system) / 1000;
 }
 
-export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration' | 'statistics' | 'importance'> {
+export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration' | 'statistics' | 'fisher' | 'importance'> {
   /** Threads of the run. Default: those of the backend. */
   threads?: number;
 }
@@ -69,13 +70,14 @@ export async function estimateModel(
   model: OpenModel,
   recipe: Recipe,
   backend: Backend,
-  { calibration = [], statistics, importance, threads = backend.threads }: EstimateModelOpts = {},
+  { calibration = [], statistics, fisher, importance, threads = backend.threads }: EstimateModelOpts = {},
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
   const planned = planSites(checkpoint, a, recipe);
   await checkExport(recipe, planned);
-  checkEqualize(checkpoint, a, recipe, statistics);
+  checkEqualize(checkpoint, a, recipe, statistics ?? fisher);
   if (statistics) checkStatistics(statistics, planned);
+  const collected = sitesToCollect(planned, fisher, calibration);
   checkImportance(importance, recipe);
   const solves = planned.some((p) => calibrates(p.stage));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
@@ -132,6 +134,7 @@ export async function estimateModel(
   const sourceBytes = [...stored.values()].reduce((n, b) => n + b, 0);
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
   const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
+  const gradients = estimateFisher(a, collected.length ? planned : [], text, measured.rates, tensorBytes);
   const equalize = estimateEqualize(a, recipe, planned, text, measured.rates);
   const grows: Record<keyof typeof RUNTIME_BYTES, boolean> = {
     rtn: true,
@@ -139,20 +142,28 @@ export async function estimateModel(
     statistics: solves,
     gptq: windows !== null,
     equalize: equalize.steps.length > 0,
+    fisher: gradients.steps.length > 0,
     gptaq: asymmetric,
   };
   const runtime = Math.max(...Object.entries(RUNTIME_BYTES).map(([what, bytes]) => (grows[what as keyof typeof grows] ? bytes : 0)));
-  const steps = [start, look, ...encode, ...equalize.steps, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
+  const steps = [
+    start,
+    look,
+    ...encode,
+    ...equalize.steps,
+    ...gradients.steps,
+    ...estimateSeconds(a, planned, windows, measured.rates, outputBytes),
+  ];
   return {
     outputBytes,
     bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
-    workBytes: workBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) + equalize.workBytes,
+    workBytes: workBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) + equalize.workBytes + gradients.workBytes,
     seconds: steps.reduce((n, s) => n + s.seconds, 0),
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
         runtime +
-        SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory),
+        SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory, gradients.memory),
     ),
     steps,
   };
