@@ -44,6 +44,12 @@ export function calibrates(stage: Pick<Partial<Stage>, 'method' | 'clip' | 'inpu
   return (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
 }
 
+/** Whether a recipe needs to know the inputs of linears: text, or saved statistics. */
+export function needsCalibration({ equalize, stages, overrides, budget }: Recipe): boolean {
+  const options = [...stages, ...overrides, ...(budget?.candidates ?? [])];
+  return equalize !== undefined || options.some(calibrates) || (budget !== undefined && budget.measure !== 'weight');
+}
+
 /** How overrides of ggml name the embeddings. */
 export const EMBEDDINGS = 'model.embed_tokens';
 
@@ -94,20 +100,24 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     }
     if (ggml) continue; // whole tensors are encoded while they are written
     const [out, width] = info.shape as [number, number];
-    const runsOn = stage.method === 'nf4' || stage.method === 'fp4'; // from row to row
-    if (!runsOn && stage.groupSize > 0 && width % stage.groupSize !== 0) {
-      throw new LmqError('argument/option', 'the group size does not divide the width of a linear', {
-        op: 'plan',
-        tensor: site.tensor,
-        expected: `a divisor of ${width}: ${divisors(width)}, or -1 for one group per row`,
-        found: stage.groupSize,
-        hint: 'Choose another group size, or give this linear its own with an override.',
-      });
-    }
+    checkGroups(site, stage, width);
     planned.push({ site, stage, out, in: width });
   }
   checkExport(recipe, planned);
   return planned;
+}
+
+/** @throws LmqError `argument/option` for a group size that does not divide the width */
+export function checkGroups({ tensor }: Site, { method, groupSize }: Stage, width: number): void {
+  const runsOn = method === 'nf4' || method === 'fp4'; // from row to row
+  if (runsOn || groupSize <= 0 || width % groupSize === 0) return;
+  throw new LmqError('argument/option', 'the group size does not divide the width of a linear', {
+    op: 'plan',
+    tensor,
+    expected: `a divisor of ${width}: ${divisors(width)}, or -1 for one group per row`,
+    found: groupSize,
+    hint: 'Choose another group size, or give this linear its own with an override.',
+  });
 }
 
 function divisors(n: number): string {
