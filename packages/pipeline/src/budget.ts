@@ -6,7 +6,7 @@
 import type { Checkpoint } from '@lmq/checkpoints';
 import type { Architecture, Site } from '@lmq/model';
 import { type AllocationItem, allocate } from '@lmq/quant-core';
-import { LmqError } from '@lmq/tensor';
+import { isLmqError, LmqError } from '@lmq/tensor';
 import { equalizedTensors } from './_equalize/plan.js';
 import { isFolderName } from './_folders/table.js';
 import type { Budget, BudgetReport, Candidate, MeasuredCandidate, Recipe, Stage } from './api.js';
@@ -105,22 +105,19 @@ function choicesOf(all: readonly PlannedCandidate[]): PlannedCandidate[] {
 function defaultCandidates(plain: Recipe, linearsOf: (candidates: readonly Candidate[]) => BudgetLinear[]): Candidate[] {
   const { method } = plain.stages[0]!;
   const widths: Candidate[] = method === 'nf4' || method === 'fp4' ? [{}] : DEFAULT_BITS.map((bits) => ({ bits }));
+  let refusal: unknown;
   const held = [...widths, KEPT].filter((candidate) => {
     try {
       checkMixtures(plain, linearsOf([{}, candidate]));
       return true;
     } catch (e) {
-      if (e instanceof LmqError && e.code === 'export/unsupported') return false;
-      throw e;
+      if (!(isLmqError(e) && e.code === 'export/unsupported')) throw e;
+      refusal = e;
+      return false;
     }
   });
-  if (held.length > 1) return held;
-  throw new LmqError('export/unsupported', `${plain.export} has one kind of weights, which leaves a budget nothing to choose`, {
-    op: 'budget',
-    expected: 'an export that can mix, such as lmq, gptq or compressed-tensors',
-    found: plain.export,
-    hint: 'Leave the budget out, or choose another export.',
-  });
+  if (held.length < 2) throw refusal;
+  return held;
 }
 
 /**
@@ -175,6 +172,22 @@ function itemsOf(
 function groupOf({ layer, role }: Site): string {
   const fused = role === 'q' || role === 'k' || role === 'v' ? 'qkv' : role === 'gate' || role === 'up' ? 'gate up' : role;
   return `${layer} ${fused}`;
+}
+
+/**
+ * What a budget may come to before anything is measured: the recipe with the most bytes that fit, and at most how many bytes more another choice
+ * stores.
+ * @param stored bytes of a linear in the output; default: as the budget counts them
+ */
+export function largestChoice(
+  recipe: Recipe,
+  plan: BudgetPlan,
+  stored: (linear: BudgetLinear, candidate: PlannedCandidate) => number = (_, c) => c.bytes,
+): { recipe: Recipe; spare: number } {
+  const most = plan.linears.map((l) => Math.max(...l.candidates.map((c) => stored(l, c))));
+  const saved = plan.linears.map((l, i) => ({ name: l.site.name, errors: l.candidates.map((c) => most[i]! - stored(l, c)) }));
+  const { recipe: largest, report } = allocateBudget({ ...recipe, budget: { ...recipe.budget!, solver: 'greedy' } }, plan, saved);
+  return { recipe: largest, spare: Math.floor(report.error - report.bound) };
 }
 
 /**

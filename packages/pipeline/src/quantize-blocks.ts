@@ -69,6 +69,13 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
       hint: 'Use quantizeModel, or lay what equalizeBlocks yields over the checkpoint and take the stages out of the recipe.',
     });
   }
+  if (recipe.budget) {
+    throw new LmqError('argument/option', 'the budget is to be spent first', {
+      op: 'quantize',
+      found: `${recipe.budget.bits} bits per weight`,
+      hint: 'Use quantizeModel, or hand what measureBlocks yields to allocateBudget, and its recipe to quantizeBlocks.',
+    });
+  }
   const planned = planSites(checkpoint, architecture, recipe);
   const first = opts.resume?.layer ?? 0;
   let finished = planned.filter((p) => p.site.layer < first).length;

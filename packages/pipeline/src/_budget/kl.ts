@@ -51,7 +51,7 @@ export async function* measureKl(opts: MeasureBlocksOpts, { linears, first, last
       if (layer === architecture.layers) {
         for (const l of own) {
           measured.linears.push(
-            await tryCandidates(l, await readHead(checkpoint, architecture), undefined, async ({ linear: quantized }) => {
+            await tryCandidates(l, await readHead(checkpoint, architecture), undefined, async (quantized) => {
               const loaded = backend.load(quantized);
               try {
                 const head = (s: Scope, x: Handle) => s.linear(x, loaded);
@@ -71,7 +71,7 @@ export async function* measureKl(opts: MeasureBlocksOpts, { linears, first, last
         for (const l of own) {
           const { linear } = block.linears.get(l.site.name)!;
           measured.linears.push(
-            await tryCandidates(l, linear, undefined, async ({ linear: quantized }) => {
+            await tryCandidates(l, linear, undefined, async (quantized) => {
               block.setLinear(l.site.name, quantized);
               return meanKl(run, original, model, model, (s, i) => statesAfter(s, rest, inputs, i));
             }),

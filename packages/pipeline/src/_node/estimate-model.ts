@@ -5,11 +5,14 @@
 import { basename, resolve } from 'node:path';
 import { BLOCK_TYPES } from '@lmq/formats';
 import type { Backend, BlockType } from '@lmq/tensor';
+import { estimateMeasuring } from '../_budget/estimate.js';
 import { estimateEqualize } from '../_equalize/estimate.js';
 import { checkEqualize, equalizedTensors } from '../_equalize/plan.js';
 import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
+import { type BudgetLinear, largestChoice, type PlannedCandidate, planBudget } from '../budget.js';
 import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
+import { checkMeasure } from '../measure-blocks.js';
 import { calibrates, isAsymmetric, type PlannedSite, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
@@ -22,9 +25,9 @@ import { ggufBytesOf, type Placed, planGguf } from './plan-gguf.js';
 import { checkImportance, type QuantizeModelOpts } from './quantize-model.js';
 
 export interface Estimate {
-  /** Of all tensors in the output; exact. */
+  /** Of all tensors in the output; exact, with a budget at most. */
   outputBytes: number;
-  /** Over the quantized linears; exact. */
+  /** Over the quantized linears; exact, with a budget at most. */
   bitsPerWeight: number;
   /** Of the working folder while the work goes on. */
   workBytes: number;
@@ -65,11 +68,14 @@ export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration'
  */
 export async function estimateModel(
   model: OpenModel,
-  recipe: Recipe,
+  asked: Recipe,
   backend: Backend,
   { calibration = [], statistics, importance, threads = backend.threads }: EstimateModelOpts = {},
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
+  checkMeasure(asked, statistics);
+  const plan = asked.budget && planBudget(checkpoint, a, asked);
+  const { recipe, spare } = plan ? largestChoice(asked, plan, await storedSize(model, asked)) : { recipe: asked, spare: 0 };
   const planned = planSites(checkpoint, a, recipe);
   checkEqualize(checkpoint, a, recipe, statistics);
   if (statistics) checkStatistics(statistics, planned);
@@ -108,6 +114,7 @@ export async function estimateModel(
     for (const t of tensors) outputBytes += ggufBytesOf(t);
     if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => Object.hasOwn(BLOCK_TYPES, t.type)));
   }
+  outputBytes += spare;
   // exports that decode to float32
   const elements = [...checkpoint.tensors.values()].map((t) => t.shape.reduce((n, d) => n * d, 1));
   const widest = recipe.export === 'onnx' || recipe.export === 'gguf:f32' ? 4 * Math.max(...elements) : 0;
@@ -129,27 +136,52 @@ export async function estimateModel(
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
   const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
   const equalize = estimateEqualize(a, recipe, planned, text, measured.rates);
+  const measuringPass = plan && estimateMeasuring(a, plan, asked.budget!, statistics ? [] : lengths, measured.rates, stored);
   const grows: Record<keyof typeof RUNTIME_BYTES, boolean> = {
     rtn: true,
     ggml: blocks.length > 0,
-    statistics: solves,
-    gptq: windows !== null,
+    statistics: solves || asked.budget?.measure === 'output',
+    gptq: windows !== null || asked.budget?.measure === 'kl',
     equalize: equalize.steps.length > 0,
     gptaq: asymmetric,
   };
   const runtime = Math.max(...Object.entries(RUNTIME_BYTES).map(([what, bytes]) => (grows[what as keyof typeof grows] ? bytes : 0)));
-  const steps = [start, look, ...encode, ...equalize.steps, ...estimateSeconds(a, planned, windows, measured.rates, outputBytes)];
+  const steps = [
+    start,
+    look,
+    ...encode,
+    ...(measuringPass?.steps ?? []),
+    ...equalize.steps,
+    ...estimateSeconds(a, planned, windows, measured.rates, outputBytes),
+  ];
   return {
     outputBytes,
-    bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
-    workBytes: workBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) + equalize.workBytes,
+    bitsPerWeight: asked.budget?.bits ?? (weights ? (codeBytes * 8) / weights : 0),
+    workBytes:
+      workBytes +
+      (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) +
+      equalize.workBytes +
+      (measuringPass?.workBytes ?? 0),
     seconds: steps.reduce((n, s) => n + s.seconds, 0),
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
         runtime +
-        SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory),
+        SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory, measuringPass?.memory ?? 0),
     ),
     steps,
+  };
+}
+
+/** How many bytes an export stores of what a budget chooses for a linear. */
+async function storedSize({ folder }: OpenModel, { export: target }: Recipe): Promise<(l: BudgetLinear, c: PlannedCandidate) => number> {
+  if (target === 'onnx') return (l, c) => (c.stage ? c.bytes : 4 * l.out * l.in);
+  if (!isFolderName(target)) return (_, c) => c.bytes;
+  const format = folderFormat(target);
+  const dtype = dtypeOf(await configOf({ folder, files: {} }));
+  return (l, { stage, bytes }) => {
+    if (!stage) return bytes;
+    const p = { ...l, stage };
+    return format.bytes(p, dtype, [p]);
   };
 }

@@ -11,10 +11,12 @@ import type { Architecture } from '@lmq/model';
 import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { checkEqualize } from '../_equalize/plan.js';
 import { isFolderName } from '../_folders/table.js';
-import type { EqualizeReport, LayerReport, Recipe } from '../api.js';
+import type { BudgetReport, EqualizeReport, LayerReport, Recipe } from '../api.js';
+import { allocateBudget, type LinearErrors, planBudget } from '../budget.js';
 import { equalizeBlocks } from '../equalize-blocks.js';
 import { outputKind } from '../export-rules.js';
 import type { Importance } from '../importance.js';
+import { checkMeasure, measureBlocks } from '../measure-blocks.js';
 import { stack } from '../overlay.js';
 import { planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
@@ -68,6 +70,8 @@ export interface QuantizeModelReport {
   layers: LayerReport[];
   /** Of each block and stage that equalizes. */
   equalized?: EqualizeReport[];
+  /** How the recipe's budget was spent. */
+  budget?: BudgetReport;
   /** What the export changed, if anything. */
   notes: string[];
 }
@@ -77,6 +81,7 @@ interface BlockFacts {
   manifest: string;
   layers: LayerReport[];
   equalized?: EqualizeReport;
+  measured?: LinearErrors[];
 }
 
 /**
@@ -98,6 +103,8 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
   checkEqualize(model.checkpoint, architecture, recipe, statistics);
+  checkMeasure(recipe, statistics);
+  const plan = recipe.budget && planBudget(model.checkpoint, architecture, recipe);
   if (statistics) checkStatistics(statistics, planned);
   checkImportance(opts.importance, recipe);
   if (opts.maxShardBytes !== undefined && outputKind(recipe.export) === 'folder') {
@@ -113,22 +120,37 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
-    recipe: JSON.stringify({ equalize: recipe.equalize, stages: recipe.stages, include: recipe.include, overrides: recipe.overrides }),
+    recipe: JSON.stringify({
+      equalize: recipe.equalize,
+      stages: recipe.stages,
+      include: recipe.include,
+      overrides: recipe.overrides,
+      budget: recipe.budget,
+    }),
     ...(statistics
       ? { statistics: JSON.stringify([statistics.origin, await fileState(statistics.file)]) }
       : { 'calibration text': windowsDigest(calibration) }),
     ...policyPrint(nonFinite),
   };
+  /** The errors of all candidates of the budget, which a pass of its own measures. */
+  const measure = async (pass: WorkPass<BlockFacts>, sizes: readonly number[]): Promise<LinearErrors[]> => {
+    const resume = await pass.resume(sizes);
+    for await (const { layer, linears } of measureBlocks({ ...opts, checkpoint, architecture, store: pass.store, resume }))
+      await commit(pass, checkpoint, { layer, weights: new Map() }, { layers: [], measured: linears });
+    return pass.finished.flatMap((b) => b.facts.measured ?? []);
+  };
   return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<BlockFacts>) => {
     const resumedBlocks = work.finished.length;
     const sizes = calibration.map((w) => w.length * architecture.hidden);
-    const { equalize = [], ...quantizing } = recipe;
+    const { equalize = [] } = recipe;
     const passes = [...equalize.keys(), equalize.length].map((i) => passOf(work, i, architecture.layers + 1)); // with the head
     const last = passes.pop()!;
+    const spent = plan && allocateBudget(recipe, plan, await measure(passOf(work, equalize.length + 1, architecture.layers + 1), sizes));
+    const { equalize: _, ...quantizing } = spent?.recipe ?? recipe;
     let result: Checkpoint = checkpoint;
     for (const [i, pass] of passes.entries()) {
       const common = { ...opts, checkpoint: result, architecture, store: pass.store, resume: await pass.resume(sizes) };
-      for await (const block of equalizeBlocks({ ...common, stage: equalize[i]! }))
+      for await (const block of equalizeBlocks({ ...common, recipe: { ...quantizing, equalize }, stage: equalize[i]! }))
         await commit(pass, checkpoint, block, { layers: [], equalized: block.report });
       result = laidOver(result, pass);
     }
@@ -138,7 +160,8 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     result = laidOver(result, last);
     const quantized = last.finished.flatMap((b) => b.facts.layers);
     const equalized = passes.flatMap((p) => p.finished.flatMap((b) => b.facts.equalized ?? []));
-    const written = await exportModel(result, { ...opts, ...source, output, layers: quantized, beforeRename: work.placing });
+    const exported = { ...opts, ...source, output, layers: quantized, budget: spent?.report, beforeRename: work.placing };
+    const written = await exportModel(result, { ...exported, recipe: { ...quantizing, ...(equalize.length && { equalize }) } });
     const { bytes, notes } = written;
     const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
@@ -152,6 +175,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       resumedBlocks,
       layers,
       ...(equalized.length && { equalized }),
+      ...(spent && { budget: spent.report }),
       notes,
     };
   });
@@ -160,7 +184,8 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
 /** Writes the result in the format of the recipe. */
 async function exportModel(
   result: Checkpoint,
-  opts: QuantizeModelOpts & PlaceOpts & { architecture: Architecture; folder: string; name: string; layers: LayerReport[] },
+  opts: QuantizeModelOpts &
+    PlaceOpts & { architecture: Architecture; folder: string; name: string; layers: LayerReport[]; budget?: BudgetReport },
 ): Promise<ExportedGguf> {
   const { architecture, recipe, folder, output } = opts;
   const target = recipe.export;
