@@ -2,13 +2,23 @@
  * The options that say what to do to a model: for `quantize` and `estimate`; and what to calibrate on.
  * @module
  */
-import { calibrates, defaultMethod, EXPORTS, type Importance, METHODS, parseRecipe, type Recipe, type Statistics } from '@lmq/pipeline';
+import {
+  defaultMethod,
+  EXPORTS,
+  type Importance,
+  METHODS,
+  needsCalibration,
+  parseRecipe,
+  type Recipe,
+  type Statistics,
+} from '@lmq/pipeline';
 import { type OpenModel, openImportanceFile, openStatisticsFile, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
 import { type Command, Option } from 'commander';
 import { calibrationWindows } from './calibration.js';
 import {
   addBackend,
+  addBudgetOptions,
   addCalibrationOptions,
   addStageOptions,
   addStatistics,
@@ -55,6 +65,7 @@ export function addRecipeOptions(command: Command): Command {
     )
     .option('--importance <file>', 'ggml: importance matrix of llama-imatrix, or what lmq calibrate saved');
   addStageOptions(command);
+  addBudgetOptions(command);
   addCalibrationOptions(command);
   addStatistics(command);
   return addBackend(command);
@@ -64,8 +75,8 @@ export function addRecipeOptions(command: Command): Command {
 export async function readRecipe(flags: RecipeFlags): Promise<Recipe> {
   const target = flags.export ?? 'lmq';
   if (!flags.recipe) return recipeOf(flags.method ?? defaultMethod(target), flags.bits, flags, target);
-  if (flags.method || flags.bits || flags.equalize) {
-    throw new LmqError('argument/option', '--recipe and --method, --bits or --equalize exclude each other', {
+  if (flags.method || flags.bits || flags.equalize || flags.budgetBits !== undefined) {
+    throw new LmqError('argument/option', '--recipe and --method, --bits, --equalize or --budget-bits exclude each other', {
       op: 'quantize',
       hint: 'Write them in the recipe.',
     });
@@ -89,7 +100,7 @@ export async function calibrationOf(
   { atEnd, signal, terminal }: Context,
 ): Promise<Calibration> {
   if (importance) return { importance: await openImportanceFile(importance, model, { signal, onProgress: terminal.progress }) };
-  if (!recipes.some((r) => r.equalize || [...r.stages, ...r.overrides].some(calibrates))) return {};
+  if (!recipes.some(needsCalibration)) return {};
   if (statistics) {
     const opened = await openStatisticsFile(statistics, model);
     atEnd(opened.close);
