@@ -64,6 +64,17 @@ export function tokenSeconds(a: Architecture, windows: NonNullable<WindowSizes>,
   return (2 * (projections + mlp)) / rates.gemm + scores / rates.attention + between / rates.pointwise;
 }
 
+/** Of the sums of all inputs, with their cross terms. */
+export function hessianSeconds(a: Architecture, planned: readonly PlannedSite[], tokens: number, rates: Rates): number {
+  const inputs = new Map(planned.map((p) => [p.site.input, p]));
+  let seconds = 0;
+  for (const p of inputs.values()) {
+    const updates = p.in ** 2 * tokens * (p.site.expert === undefined ? 1 : activeExperts(a) / (a.moe?.experts ?? 1));
+    seconds += updates / rates.syrk + (isAsymmetric(p.stage) ? (2 * updates) / rates.gemm : 0);
+  }
+  return seconds;
+}
+
 /** Processor seconds, phase by phase. */
 export function estimateSeconds(
   a: Architecture,
@@ -76,18 +87,12 @@ export function estimateSeconds(
   const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0; // the head is one more
   const steps: EstimateStep[] = [];
   if (windows && gptq.length) {
-    const active = activeExperts(a);
     const secondsPerToken = tokenSeconds(a, windows, rates);
     const sets = planned.some((p) => p.stage.trueSequential) ? 4 : 1;
     const float = planned.some((p) => isAsymmetric(p.stage)) ? sets : 0;
     const passes = Math.min(layers, a.layers) * (sets + float) + (layers - 1);
     steps.push({ step: 'run the calibration windows through the blocks', seconds: passes * windows.tokens * secondsPerToken });
-    const inputs = new Map(planned.map((p) => [p.site.input, p]));
-    let sums = 0;
-    for (const p of inputs.values()) {
-      const updates = p.in ** 2 * windows.tokens * (p.site.expert === undefined ? 1 : active / (a.moe?.experts ?? 1));
-      sums += updates / rates.syrk + (isAsymmetric(p.stage) ? (2 * updates) / rates.gemm : 0);
-    }
+    const sums = hessianSeconds(a, planned, windows.tokens, rates);
     const observed = observedSeconds(a, planned, windows.tokens, rates);
     if (observed) steps.push({ step: 'find the ranges of inputs', seconds: observed });
     steps.push({ step: `accumulate Hessians${float ? ' and cross terms' : ''}`, seconds: sums });

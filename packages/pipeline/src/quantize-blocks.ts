@@ -74,6 +74,13 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
       hint: 'Use quantizeModel, or lay what equalizeBlocks yields over the checkpoint and take the stages out of the recipe.',
     });
   }
+  if (recipe.budget) {
+    throw new LmqError('argument/option', 'the budget is to be spent first', {
+      op: 'quantize',
+      found: `${recipe.budget.bits} bits per weight`,
+      hint: 'Use quantizeModel, or hand what measureBlocks yields to allocateBudget, and its recipe to quantizeBlocks.',
+    });
+  }
   const planned = planSites(checkpoint, architecture, recipe);
   await checkExport(recipe, planned);
   const { fisher } = opts;

@@ -28,6 +28,11 @@ export interface InputStatistics {
   ranges?: RangeObservers;
   /** When too few tokens reached it, how many did. The sums of an expert are then over all tokens, unless the stage has a fallback. */
   reached?: number;
+  /**
+   * How much of the residual stream the half of the block makes that the linear is in: mean over tokens of |h - x|² / |h|², where x becomes h.
+   * Absent for the head, and where it was not looked at.
+   */
+  share?: number;
 }
 
 /**

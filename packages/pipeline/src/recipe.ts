@@ -4,16 +4,24 @@
  */
 import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
 import { ENCODABLE_BLOCK_TYPES } from '@lmq/formats';
-import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
+import {
+  ALLOCATION_SOLVERS,
+  checkFallback,
+  type FallbackChoice,
+  type FallbackStrategy,
+  type PresetName,
+  resolveScheme,
+} from '@lmq/quant-core';
 import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
 import { checkOwnGrid, checkOwnOptions, checkTable, isOwnGrid, ownGridDefaults } from './_own-grids.js';
-import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
+import type { Budget, CalibrationSpec, Candidate, ErrorMeasure, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 import { type InputName, type InputSpec, planInput } from './input-quant.js';
 
 export const METHODS = ['rtn', 'gptq', 'nf4', 'fp4', 'hqq', 'squeezellm', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
+export const ERROR_MEASURES: readonly ErrorMeasure[] = ['weight', 'output', 'kl'];
 export const EXPORTS: readonly ExportName[] = [
   'lmq',
   'onnx',
@@ -70,7 +78,7 @@ const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
  */
 export function parseRecipe(input: unknown): Recipe {
   const top = record(input, 'recipe');
-  known(top, ['equalize', 'stages', 'include', 'overrides', 'calibration', 'export'], 'recipe');
+  known(top, ['equalize', 'stages', 'include', 'overrides', 'budget', 'calibration', 'export'], 'recipe');
   const target = checkExportName(String(top.export ?? 'lmq'));
   const unsaid = defaultMethod(target) === 'ggml' ? [{ method: 'ggml' }] : [];
   const all = list(top.stages ?? unsaid, 'stages').map((s, i) => record(s, `stages[${i}]`));
@@ -108,6 +116,7 @@ export function parseRecipe(input: unknown): Recipe {
     stages,
     ...(include.length && { include: [...new Set(include)] }),
     overrides,
+    ...(top.budget !== undefined && { budget: parseBudget(top.budget, stages[0]) }),
     calibration: spec,
     export: target,
   };
@@ -172,8 +181,8 @@ export function checkStage(stage: Stage, name: string): void {
  */
 export function matches(pattern: string, name: string): boolean {
   if (pattern.startsWith(REGEX)) return regexOf(pattern).test(name);
+  if (!pattern.includes('*')) return pattern === name; // as in the overrides of a budget: as many as linears
   const pieces = pattern.split('*');
-  if (pieces.length === 1) return pattern === name;
   const first = pieces[0]!;
   const last = pieces[pieces.length - 1]!;
   if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) return false;
@@ -292,6 +301,47 @@ function parseOverride(input: unknown, where: string): Override {
   }
   if (fields.method !== undefined) checkOwnOptions(fields.method, chosen(fields), where);
   return { ...ownGridDefaults(fields.table ?? fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
+}
+
+function parseBudget(input: unknown, stage: Stage | undefined): Budget {
+  const fields = record(input, 'budget');
+  known(fields, ['bits', 'candidates', 'measure', 'solver', 'agree'], 'budget');
+  const { bits, candidates, measure = 'output', solver = 'knapsack', agree } = fields;
+  if (!stage || stage.method === 'ggml') {
+    throw new LmqError('argument/option', 'a budget needs a stage that quantizes', {
+      op: 'recipe',
+      expected: 'a method such as gptq or rtn',
+      found: stage?.method ?? 'none',
+      hint: stage && 'What llama.cpp gives each tensor is in its mixtures, such as gguf:q4_k_m, and in overrides with type.',
+    });
+  }
+  if (!(typeof bits === 'number' && bits > 0 && bits < MOST_BUDGET_BITS)) {
+    throw new LmqError('argument/option', 'budget.bits is out of range', {
+      op: 'recipe',
+      expected: `0 < bits < ${MOST_BUDGET_BITS}`,
+      found: bits,
+    });
+  }
+  return {
+    bits,
+    ...(candidates !== undefined && { candidates: list(candidates, 'budget.candidates').map(parseCandidate) }),
+    measure: checkOneOf(String(measure), 'budget.measure', ERROR_MEASURES, 'recipe'),
+    solver: checkOneOf(String(solver), 'budget.solver', ALLOCATION_SOLVERS, 'recipe'),
+    ...(agree !== undefined && { agree: checkOneOf(String(agree), 'budget.agree', ['fused', 'none'] as const, 'recipe') }),
+  };
+}
+
+/** Weights are stored in 16 bits or more to begin with. */
+const MOST_BUDGET_BITS = 16;
+
+function parseCandidate(input: unknown, i: number): Candidate {
+  const where = `budget.candidates[${i}]`;
+  const fields = record(input, where);
+  known(fields, ['skip', ...Object.keys(STAGE_DEFAULTS)], where);
+  if (fields.method === 'ggml')
+    throw new LmqError('argument/option', `${where}.method: ggml and other methods exclude each other`, { op: 'recipe' });
+  const { match: _, ...candidate } = parseOverride({ ...fields, match: '*' }, where);
+  return candidate;
 }
 
 /** Checks the fields that are there; presets are checked by the method, which knows them. */
