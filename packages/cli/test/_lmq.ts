@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { NANO_MODELS } from '@lmq/nano';
 import { afterAll } from 'vitest';
@@ -49,10 +50,15 @@ export async function lmq(args: string[]): Promise<Run> {
 }
 let busy = false;
 
-/** Runs the built command as a user would, in a process of its own. `onStderr` may kill it. */
-export function spawnLmq(args: string[], onStderr?: (text: string, kill: (signal: NodeJS.Signals) => void) => void): Promise<Run> {
+/** Runs the built command as a user would, in a process of its own. `onStderr` may kill it; `onStart` may close its pipes. */
+export function spawnLmq(
+  args: string[],
+  onStderr?: (text: string, kill: (signal: NodeJS.Signals) => void) => void,
+  onStart?: (child: ChildProcessByStdio<null, Readable, Readable>) => void,
+): Promise<Run> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    onStart?.(child);
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (d) => {

@@ -1,6 +1,6 @@
 // Every way of going wrong: its exit code, a message that says what to do, and nothing half-written.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, openSync, readFileSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdirSync, openSync, readFileSync, readSync, rmSync, symlinkSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
@@ -284,5 +284,40 @@ describe('bad input', () => {
     expect(listing(out)).toEqual(['.statistics.lmq-work']);
     expect((await lmq([...args, '--quiet'])).json()).toMatchObject({ resumedBlocks: 2, inputs: 16 });
     expect(listing(out)).toEqual(['statistics']);
+  });
+});
+
+describe('output that nobody reads', () => {
+  /** The command with stdout closed before it writes. */
+  const unread = (args: string[]) => spawnLmq(args, undefined, (child) => child.stdout.destroy());
+  it.each([
+    [['inspect', 'lmq-nano']],
+    [['inspect', 'lmq-nano', '--json']],
+    [['generate', 'lmq-nano', '--prompt', 'It was', '--max-tokens', '1000', '--quiet']], // which stops
+    [['--help']],
+  ])('%j ends quietly', async (args) => {
+    expect(await unread(args)).toMatchObject({ code: 0, stdout: '', stderr: '' });
+  });
+  it('a failure stays one', async () => {
+    const r = await unread(['verify', join(dir, 'nowhere'), '--json']);
+    expect(r).toMatchObject({ code: 3, stderr: expect.stringContaining('nowhere') });
+    expect(r.stderr).not.toContain('EPIPE');
+  });
+  it('nobody reads what is said on the side, and the work goes on', async () => {
+    const r = await spawnLmq(['quantize', 'lmq-nano', '-o', join(out, 'result'), '--method', 'rtn'], undefined, (child) =>
+      child.stderr.destroy(),
+    );
+    expect(r).toMatchObject({ code: 0, stdout: expect.stringContaining('bits per weight') });
+  });
+});
+
+describe('a recipe that cannot be read', () => {
+  const run = (recipe: string) => lmq(['quantize', 'lmq-nano', '-o', join(out, 'result'), '--recipe', recipe, '--json', '--quiet']);
+  it('missing', () => expectFailure(run(join(dir, 'none.json')), 3, 'file/missing', ['none.json']));
+  it('a file for a folder', () => expectFailure(run(join(validation, 'r.json')), 3, 'file/missing', ['r.json']));
+  it('a folder', () => expectFailure(run(dir), 3, 'file/format', [dir.slice(-8), 'not a regular file']));
+  it.skipIf(process.platform === 'win32')('a loop of links', async () => {
+    symlinkSync('loop.json', join(dir, 'loop.json'));
+    await expectFailure(run(join(dir, 'loop.json')), 1, 'file/io', ['loop.json', 'ELOOP']);
   });
 });

@@ -2,7 +2,7 @@
 // importances. Build first, then: node bench/blocks.bench.mjs [path/to/libggml-base.so] [type …]
 // With a path, ggml's own encoders (ggml.c; needs cc) run after ours on the same weights.
 import { cpus } from 'node:os';
-import { BLOCK_TYPES, ENCODABLE_BLOCK_TYPES, encodeBlocks } from '@lmq/formats';
+import { ENCODABLE_BLOCK_TYPES, encodeBlocks } from '@lmq/formats';
 import { matrix } from '@lmq/tensor';
 import { cols, parseArguments, rate, rows, weights, withGgml } from './_ggml.mjs';
 

@@ -4,9 +4,9 @@
  */
 import { MATMUL_NBITS, matMulBlockSize } from '@lmq/formats';
 import { LmqError } from '@lmq/tensor';
-import { hasZeroPoints } from './_folders/rules.js';
+import { gridWords, hasZeroPoints } from './_folders/rules.js';
 import { folderFormat, isFolderName } from './_folders/table.js';
-import { isOwnGrid } from './_own-grids.js';
+import { ownGridOf } from './_own-grids.js';
 import type { ExportName, Recipe, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
 import { defaultMethod } from './recipe.js';
@@ -93,7 +93,7 @@ export async function checkExport(
   }
   for (const { site, stage, in: width } of planned) {
     const wrong: string[] = [];
-    if (isOwnGrid(stage.method)) wrong.push(`method ${stage.method}`);
+    if (ownGridOf(stage) !== undefined) wrong.push(gridWords(stage));
     if (stage.bits !== need.bits) wrong.push(`bits ${stage.bits}`);
     if (stage.trits) wrong.push('trits');
     if (!stage.symmetric) wrong.push('asymmetric zero points');
@@ -116,7 +116,7 @@ export async function checkExport(
 function checkOnnx(planned: readonly PlannedSite[]): void {
   for (const { site, stage, in: width } of planned) {
     const wrong: string[] = [];
-    if (isOwnGrid(stage.method)) wrong.push(`method ${stage.method}`);
+    if (ownGridOf(stage) !== undefined) wrong.push(gridWords(stage));
     if (!MATMUL_NBITS.some((bits) => bits === stage.bits)) wrong.push(`bits ${stage.bits}`);
     if (matMulBlockSize(stage.groupSize < 0 ? width : stage.groupSize, width) === 0) wrong.push(`groupSize ${stage.groupSize}`);
     if (stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups true)');

@@ -9,6 +9,7 @@
  *       inputs-<i>.f32            activations before block i; only those of the next block
  *       attention-<i>.f32         the same inside block i, while it is equalized
  *       float-<i>.f32             the same in the float model, for GPTAQ
+ *       gradient-<i>.f32          the gradients of the loss by them, while these run back
  *       output.json               the output, complete and about to get its name: what to know it by
  *       lock                      process id of the run at work
  * @module
@@ -19,6 +20,7 @@ import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafeten
 import { fileSource, isRunning, removePartials, writeFileAtomic } from '@lmq/checkpoints/node';
 import { isLmqError, LmqError } from '@lmq/tensor';
 import type { MakeStore } from '../activations.js';
+import type { FisherResume } from '../fisher-blocks.js';
 import { fileStores, openActivations } from './activation-files.js';
 import type { Fingerprint } from './fingerprint.js';
 import { exists, readJson } from './text-files.js';
@@ -32,7 +34,7 @@ export interface FinishedBlock<Facts> {
 
 export interface WorkFolder<Facts> {
   readonly path: string;
-  /** Blocks finished so far, in order. */
+  /** Blocks finished so far, in the order of their numbers or, in this run, as they were finished. */
   readonly finished: readonly FinishedBlock<Facts>[];
   /** Records a block; once it returns, the block survives a crash. */
   commit(layer: number, tensors: readonly TensorToWrite[], facts: Facts): Promise<void>;
@@ -48,6 +50,8 @@ export interface WorkOpts {
   fingerprint: Fingerprint;
   /** Throw away what an earlier run has left. Default false. */
   restart?: boolean;
+  /** Keep what an interrupted run leaves even when no block is finished: its activations serve. Default false. */
+  keep?: boolean;
 }
 
 /** Where the working folder of an output lies. */
@@ -72,7 +76,7 @@ export async function withWorkFolder<Facts, T>(
   } catch (e) {
     // Kept after an interruption or trouble with files; a model that cannot be quantized will not become better by trying again.
     const hopeless = isLmqError(e) && !/^(file|backend)\//.test(e.code);
-    if (folder.finished.length && !hopeless) await folder.close();
+    if ((folder.finished.length || opts.keep) && !hopeless) await folder.close();
     else await folder.remove();
     throw e;
   }
@@ -126,6 +130,8 @@ export async function resumePoint({ path, finished }: Pick<WorkFolder<unknown>, 
 export interface WorkPass<Facts> extends Pick<WorkFolder<Facts>, 'finished' | 'commit'> {
   readonly store: MakeStore;
   resume(sizes: readonly number[]): ReturnType<typeof resumePoint>;
+  /** Where gradients go on, whose blocks come in falling order. */
+  resumeFisher(sizes: readonly number[]): FisherResume;
 }
 
 /** @param count most blocks of a pass; pass `index` keeps its blocks from number `index * count` on */
@@ -140,6 +146,10 @@ export function passOf<Facts>(work: WorkFolder<Facts>, index: number, count: num
     commit: (layer, tensors, facts) => work.commit(from + layer, tensors, facts),
     store: (layer, sizes, stream) => store(from + layer, sizes, stream),
     resume: (sizes) => resumePoint({ path: work.path, finished: pass.finished }, sizes, from),
+    resumeFisher: (sizes) => ({
+      finished: pass.finished.map((b) => b.layer),
+      open: (layer, stream) => openActivations(work.path, from + layer, sizes, stream),
+    }),
   };
   return pass;
 }
