@@ -4,6 +4,7 @@
  * @module
  */
 import { ROWS } from './gemm';
+import { BYTE_ROWS } from './tileBytes';
 import { CODE_ROWS } from './gemmCodes';
 
 export { addCsr } from './addCsr';
@@ -48,6 +49,11 @@ export function tileRows(): i32 {
 /** Rows of gemmCodes' tiles. */
 export function codeTileRows(): i32 {
   return CODE_ROWS;
+}
+
+/** Rows of gemmBytes' tiles. */
+export function byteTileRows(): i32 {
+  return BYTE_ROWS;
 }
 
 /** First byte that the module does not use itself. */

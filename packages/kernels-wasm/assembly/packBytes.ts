@@ -3,7 +3,7 @@
  * inputs holds as many rows as its tile, in 16 bits with columns 0 and 2 of four together, then 1 and 3, or as bytes like the weight.
  * @module
  */
-import { CODE_ROWS } from './gemmCodes';
+import { BYTE_ROWS } from './tileBytes';
 
 /**
  * Panels of a weight whose codes have their zero point at 128. Rows and columns past the end become zeros, which are no code but the weight 0.
@@ -72,7 +72,7 @@ function spread(v: v128, to: usize, step: usize): void {
 export function packWideInput(codes: usize, stride: usize, rows: i32, width: i32, dst: usize): void {
   const end = (<usize>width) << 1;
   for (let i = 0; i < rows; ) {
-    const height = min(CODE_ROWS, rows - i);
+    const height = min(BYTE_ROWS, rows - i);
     const step = (<usize>height) << 2;
     for (let r = 0; r < height; r++) {
       let to = dst + ((<usize>r) << 2);
@@ -107,7 +107,7 @@ export function packBytesInput(
 ): void {
   const end = (<usize>width) << 1;
   for (let i = 0; i < rows; ) {
-    const height = min(CODE_ROWS, rows - i);
+    const height = min(BYTE_ROWS, rows - i);
     const step = (<usize>height) << 2;
     for (let r = 0; r < height; r++) {
       const least = signed ? 0 : i32x4.extract_lane(i32x4.trunc_sat_f32x4_s(v128.load_splat<f32>(grids)), 0);

@@ -72,7 +72,7 @@ export function packBytes(
 /** y ← x Wᵀ + bias. */
 export function bytesLinear(core: Core, y: Output, x: Rounded, grids: Grids, form: BytesWeight, w: PackedWeight): void {
   const { panels, width, scales, sums } = form;
-  const { dots, codeTileRows, work } = core;
+  const { dots, byteTileRows, work } = core;
   const bytes = dots === 'unsigned' || (dots === 'signed' && x.rounding.bytes);
   const each = bytes ? width : width * 2; // bytes of a packed row
   startAtBias(core, y, w);
@@ -86,7 +86,7 @@ export function bytesLinear(core: Core, y: Output, x: Rounded, grids: Grids, for
         kernels.packBytesInput(from, x.stride, count, width, least, grids.step, dots === 'signed' ? 1 : 0, to, shifts + r * 4);
       }
     };
-    inParts(core, x.rows, width, pack, codeTileRows);
+    inParts(core, x.rows, width, pack, byteTileRows);
     const sumsStride = Math.ceil(w.out / 8) * 32;
     const multiply = (kernels: WasmExports, r: number, count: number) => {
       const [q, s, by, to] = [panels.address + r * width, sums.address + r * 4, scales.address + r * 4, y.at + r * 4];

@@ -31,14 +31,15 @@ export interface Core extends Omit<Threads, 'dispose'> {
   readonly work: number;
   /** What the dot product of bytes takes as its second operand, if there is one and it is right: codes of 7 bits, or bytes. */
   readonly dots: Dots;
-  /** Rows of a panel of packed A, of floats and of codes. */
+  /** Rows of a panel of packed A, of floats, of codes and of bytes. */
   readonly tileRows: number;
   readonly codeTileRows: number;
+  readonly byteTileRows: number;
 }
 
 export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, chain, join }: Omit<Threads, 'dispose'>): Core {
   const take = (floats: number) => memory.allocate(4 * floats, false).address;
-  const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows() };
+  const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows(), byteTileRows: wasm.byteTileRows() };
   return {
     wasm,
     memory,

@@ -70,6 +70,7 @@ export interface WasmExports {
   scatterAdd: Fn<8>;
   select: Fn<8>;
   softmax: Fn<6>;
+  byteTileRows(): number;
   codeTileRows(): number;
   tileRows(): number;
   setThread: Fn<1>;
