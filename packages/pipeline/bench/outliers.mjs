@@ -47,10 +47,6 @@ const ROWS = [
   ...widths('AWQ', (bits) => [{ method: 'awq' }, { method: 'rtn', ...grid(bits) }]),
   ['SmoothQuant 0.8, W8A8, O1', [{ method: 'smoothquant', alpha: 0.8 }, int8('int8-token')]],
   ...levels('SmoothQuant search, W8A8', { method: 'smoothquant', alpha: 'search' }),
-  ...widths('AWQ, duo scaling', (bits) => [
-    { method: 'awq', duoScaling: true },
-    { method: 'rtn', ...grid(bits) },
-  ]),
 ];
 
 /** A float32 folder of lmq-nano with outliers, opened. */
