@@ -10,12 +10,12 @@ const printed = new Map<string, string>();
 
 beforeAll(() => {
   // in one process: starting one takes longer than most examples
-  const out = execFileSync(process.execPath, ['test/_run.mjs', ...files], { cwd: folder, encoding: 'utf8' }, 600_000);
+  const out = execFileSync(process.execPath, ['test/_run.mjs', ...files], { cwd: folder, encoding: 'utf8' });
   for (const part of out.split(/^# /m).slice(1)) {
     const end = part.indexOf('\n');
     printed.set(part.slice(0, end), part.slice(end + 1).trim());
   }
-});
+}, 600_000);
 
 /** What an example has printed of each result. */
 function results(file: string) {
