@@ -100,7 +100,7 @@ export function addStageOptions(c: Command): Command {
   return c
     .option('--group-size <n>', 'input columns that share a scale; -1: one scale per row (default: -1; hqq, nf4, fp4: 64)', integer)
     .option('--symmetric', 'zero point in the middle, not stored')
-    .option('--trits', 'three values, at the ends of the range and zero, in 2 bits')
+    .option('--trits', 'three values, at the ends of the range and zero, in 2 bits; hqq: three levels')
     .option(
       '--preset <name>',
       'scale convention: gptq, awq, smoothquant, compressed-tensors, torchao, auto-round, gguf, onnxruntime … (default: gptq)',

@@ -174,7 +174,7 @@ describe('quantize, eval and generate', () => {
     expect(await stageOf('stage-ordered', ...ordered)).toMatchObject({ ...defaults, foem: 0.5, actOrder: true, staticGroups: 'ordered' });
   });
 
-  it('trits, a fallback and a regular expression reach it too', async () => {
+  it('trits, a fallback, a table and a regular expression reach it too', async () => {
     const recipeOf = async (name: string, ...flags: string[]) => {
       await ok('quantize', 'lmq-nano', '-o', path(name), '--group-size', '64', '--samples', '1', ...flags);
       return JSON.parse(readFileSync(join(path(name), 'lmq.json'), 'utf8')).info.recipe;
@@ -183,6 +183,8 @@ describe('quantize, eval and generate', () => {
     expect(trits.stages[0]).toMatchObject({ bits: 2, trits: true, clip: 'imatrix' });
     expect(trits.overrides).toEqual([{ match: 're:.*layers\\.[1-9]', skip: true }]);
     expect((await recipeOf('fallback', '--fallback', 'median,mad')).stages[0].fallback).toEqual({ strategy: 'median', smooth: 'mad' });
+    const table = await recipeOf('table', '--table', 'fp4', '--skip', 're:.*layers\\.[1-9]');
+    expect(table.stages[0]).toMatchObject({ method: 'gptq', bits: 4, table: 'fp4' });
   });
 
   it('ranges by mean squared error', async () => {

@@ -3,6 +3,8 @@
  * arXiv 2210.17323): round to nearest, column by column, with the error of each column made up for by the columns after it, as far as the
  * second moment H of the layer's inputs allows. Reference: IST-DASLab/gptq. Damping ladder: ModelCloud/GPTQModel.
  *
+ * A grid is uniform, three values (trits), or a table of 16 times a scale for each group (`table`; NF4: Dettmers et al. 2023, arXiv 2305.14314).
+ *
  * Steps: one scale per row (or tensor) is fitted before dead columns are zeroed; dead columns; static groups; act-order or group-aware
  * order; damping and factor; with a cross term, GPTAQ; or FOEM; sweep. Differences from the reference: a group's scale is fitted to the weights as
  * they are when the sweep reaches the group (the reference's are stale inside a block, so that its result depends on the block size;

@@ -24,7 +24,7 @@ const OWN_GRIDS: Readonly<Record<OwnGridMethod, { options: readonly (keyof Stage
   nf4: { options: ['groupSize', 'doubleQuant'], defaults: { groupSize: 64 } },
   fp4: { options: ['groupSize', 'doubleQuant'], defaults: { groupSize: 64 } },
   hqq: {
-    options: ['groupSize', 'scaleFormat', 'referenceCompat', 'lpNorm', 'beta', 'kappa', 'iters'],
+    options: ['groupSize', 'trits', 'scaleFormat', 'referenceCompat', 'lpNorm', 'beta', 'kappa', 'iters'],
     defaults: { groupSize: 64 },
   },
   squeezellm: { options: ['sparse', 'sensitivity', 'trueSequential', 'minTokens'], defaults: {} },
@@ -130,8 +130,8 @@ export async function quantizeOwnGrid(
   }
 }
 
-function hqqOpts({ bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters }: Stage): HqqOpts {
-  return { bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters };
+function hqqOpts({ bits, trits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters }: Stage): HqqOpts {
+  return { bits, trits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters };
 }
 
 function squeezeOpts({ bits, sparse, sensitivity = 'fisher' }: Stage): SqueezeLlmOpts {

@@ -20,7 +20,7 @@ export interface Stage {
   groupSize: number;
   /** Default false. */
   symmetric: boolean;
-  /** Three values: at the ends of the range, and zero. Default false. */
+  /** Three values: at the ends of the range, and zero; of HQQ, three levels of its grid. Default false. */
   trits: boolean;
   /** Scale convention; default `gptq`. See `@lmq/quant-core`. */
   preset: string;

@@ -49,6 +49,7 @@ describe('stages', () => {
       { groupSize: 128, doubleQuant: true },
     ],
     [{ method: 'hqq' }, () => hqqLinear(linear, { hessian }), { bits: 4, groupSize: 64 }],
+    [{ method: 'hqq', trits: true }, () => hqqLinear(linear, { hessian }, { trits: true }), { bits: 2, trits: true }],
     [
       { method: 'hqq', bits: 2, groupSize: 16, lpNorm: 0.5, beta: 1, kappa: 1.1, iters: 5, scaleFormat: 'bf16', referenceCompat: true },
       () =>
@@ -136,6 +137,7 @@ describe('stages', () => {
   it.each<[string, object]>([
     ['nf4 of 3 bits', { method: 'nf4', bits: 3 }],
     ['nf4 per row', { method: 'nf4', groupSize: -1 }],
+    ['trits of 3 bits', { method: 'hqq', trits: true, bits: 3 }],
     ['nf4 with an option of GPTQ', { method: 'nf4', actOrder: true }],
     ['hqq with double quantization', { method: 'hqq', doubleQuant: true }],
     ['rtn with iterations', { method: 'rtn', iters: 3 }],
@@ -178,6 +180,7 @@ describe('models', () => {
     ['nf4', { method: 'nf4', doubleQuant: true }, 'bitsandbytes'],
     ['fp4', { method: 'fp4', groupSize: 32 }, 'bitsandbytes'],
     ['hqq', { method: 'hqq', groupSize: 32 }, 'hqq'],
+    ['hqq-trits', { method: 'hqq', trits: true }, 'hqq'],
     ['squeezellm', { method: 'squeezellm', bits: 3, sparse: { share: 0.01 } }, ''],
     ['gptq-nf4', { method: 'gptq', table: 'nf4' }, 'bitsandbytes'],
   ])('%s: folders hold the weights that were made, and estimates know their size', async (name, stage, folder) => {

@@ -46,6 +46,21 @@ describe('hqq', () => {
     expect(loss({ iters: 5 })).toBeLessThanOrEqual(1.001 * loss({ iters: 1 }));
   });
 
+  it('has three levels in 2 bits, the published 1.58', () => {
+    const w = tailed(8, 64, 9, 0.02);
+    for (const referenceCompat of [false, true]) {
+      const { weight, report } = hqq(w, { trits: true, groupSize: 32, referenceCompat, scaleFormat: 'fp32' });
+      expect(report).toMatchObject({ bits: 2, trits: true });
+      expect(new Set(unpackRows(weight.codes, 2, 8, 64))).toEqual(new Set([0, 1, 2]));
+      const scales = scaleValues(weight.scales);
+      for (let g = 0; g < scales.length; g++) {
+        const group = w.data.subarray(32 * g, 32 * g + 32); // two steps span it
+        expect(scales[g]! * 2).toBeCloseTo(Math.max(...group) - Math.min(...group), 6);
+      }
+    }
+    expect(() => hqq(w, { trits: true, bits: 3 })).toThrow(/stored in 2 bits/);
+  });
+
   it('takes the codes that are nearest on the stored grid', () => {
     const w = tailed(6, 64, 8);
     const { weight } = hqq(w, { bits: 3, groupSize: 32, scaleFormat: 'bf16' });

@@ -50,7 +50,7 @@ export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[])
     const grid = ownGridOf(stage);
     if (grid !== undefined && grid !== rules.own) wrong.push(gridWords(stage));
     if (!rules.bits.includes(stage.bits)) wrong.push(`bits ${stage.bits}`);
-    if (stage.trits) wrong.push('trits');
+    if (stage.trits && grid !== rules.own) wrong.push('trits'); // HQQ's own are codes of 2 bits
     if (!rules.fp32 && stage.scaleFormat === 'fp32') wrong.push('fp32 scales');
     if (out % rules.out !== 0) wrong.push(`${out} outputs`);
     if (width % rules.inputs !== 0) wrong.push(`${width} inputs`);
