@@ -2,8 +2,6 @@
 // products take. The limit: the backward pass makes the forward pass of each block again and takes two products for each of a linear's one.
 //
 //     node packages/model/bench/backward.mjs [windows]        after a build; one thread; about 20 s
-//
-// PyTorch beside it: tools/python-readers has no part in this; see `torch.set_num_threads(1)`, loss.backward() of the same windows in float32.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { openCheckpoint } from '@lmq/checkpoints/node';
