@@ -288,6 +288,21 @@ describe('calibrate', () => {
     expect(saved!.kl).not.toBe(live!.kl); // inputs of the original model, not of the quantized one
     expect(Math.abs(saved!.kl! / live!.kl! - 1)).toBeLessThan(0.5);
   });
+  it('squared gradients, for SqueezeLLM', async () => {
+    const file = path('fisher.safetensors');
+    const c = await ok('calibrate', 'lmq-nano', '-o', file, '--export', 'fisher', '--samples', '1', '--seq-len', '64');
+    expect(c).toMatchObject({ inputs: 28, tokens: 64, unreached: [], starved: [] });
+    const flags = ['--method', 'squeezellm', '--bits', '2', '--skip', '*mlp*'];
+    const saved = await ok('quantize', 'lmq-nano', '-o', path('by-fisher'), ...flags, '--fisher', file);
+    const live = await ok('quantize', 'lmq-nano', '-o', path('by-text'), ...flags, '--samples', '1', '--seq-len', '64');
+    const errors = (q: typeof saved) =>
+      (q.layers as unknown as { error: number; sensitivity: string }[]).map((l) => [l.sensitivity, l.error]);
+    expect(errors(saved)).toEqual(errors(live));
+    expect(errors(saved).every(([kind]) => kind === 'fisher')).toBe(true);
+    const compared = ['--methods', 'squeezellm', '--bits', '2', '--skip', '*mlp*', '--windows', '1', '--samples', '1', '--seq-len', '64'];
+    const [, row] = (await ok('compare', 'lmq-nano', ...compared)) as unknown as Record<string, number>[];
+    expect(row!.bytes).toBe(saved.bytes);
+  });
   it('experts that too few tokens reach, and a head of its own', async () => {
     const file = path('experts.safetensors');
     const c = await ok('calibrate', 'lmq-nano-moe', '-o', file, '--samples', '1', '--min-tokens', '100');

@@ -10,7 +10,8 @@ import type { Rates } from './rates.js';
 
 /**
  * The backward pass of a block in forward passes of it: 3 by its products, those of the forward pass among them, and the rest for attention,
- * whose backward pass has five products for two, and for what runs between products. Measured on lmq-nano: 3.7 and 3.8.
+ * whose backward pass has five products for two, and for what runs between products. Measured on
+ * lmq-nano: 3.7 and 3.8.
  */
 const BACKWARD_PASSES = 3.8;
 
@@ -47,7 +48,7 @@ export function estimateFisher(
   const states = longest * (14 * a.hidden + 8 * a.heads * a.headDim + 9 * a.mlp.intermediate) * f32;
   const scores = 6 * a.heads * QUERY_TILE * longest * f32;
   const block = 2 * stored + sums + 3 * largest + states + scores; // decoded, its gradient, that as read
-  const chunk = 3 * Math.max(LOGITS_BYTES, 16 * a.vocab * f32);
+  const chunk = 3 * Math.min(longest * a.vocab * f32, Math.max(LOGITS_BYTES, 16 * a.vocab * f32)); // as made, as read, their gradient
   const head = 2 * (tensorBytes.get(a.tensors.head) ?? 0) + (withHead ? 3 : 1) * a.vocab * a.hidden * f32 + chunk + states;
   return {
     steps: [{ step: 'collect Fisher information', seconds: tokens * perToken }],
