@@ -187,6 +187,29 @@ describe('quantize, eval and generate', () => {
     expect(table.stages[0]).toMatchObject({ method: 'gptq', bits: 4, table: 'fp4' });
   });
 
+  it('mixed precision: at most what was allowed and estimated; a map of what each linear got', async () => {
+    const flags = ['--method', 'rtn', '--group-size', '128', '--budget-bits', '3.6', '--budget-candidates', '3,4,16', '--samples', '2'];
+    const q = await ok('quantize', 'lmq-nano', '-o', path('budget'), ...flags, '--skip', '*k_proj');
+    const budget = q.budget as unknown as { bitsPerWeight: number; measure: string; linears: object[] };
+    expect(budget).toMatchObject({ bits: 3.6, measure: 'output', solver: 'knapsack' });
+    expect(budget.bitsPerWeight).toBeLessThanOrEqual(3.6);
+    expect(budget.linears).toHaveLength(24);
+    const e = await ok('estimate', 'lmq-nano', ...flags, '--skip', '*k_proj');
+    expect(e.outputBytes).toBeGreaterThanOrEqual(q.bytes as number);
+    expect(e.outputBytes as number).toBeLessThan(1.005 * (q.bytes as number));
+    expect(e.bitsPerWeight).toBe(3.6);
+    expect(e.peakRss as number).toBeGreaterThan(q.peakRss as number);
+    expect((e.steps as unknown as { step: string }[]).map((s) => s.step)).toContain('measure candidates (output)');
+    const small = ['--budget-bits', '15', '--budget-measure', 'weight', '--budget-solver', 'greedy', '--budget-candidates', '8,16'];
+    const { stdout } = await lmq(['quantize', 'lmq-nano', '-o', path('budget-map'), '--method', 'rtn', ...small]);
+    expect(stdout).toMatch(/^block +q +k +v +o +gate +up +down\n─[─ ]+\n0 +[8·] +[8·]/);
+    expect(stdout).toContain('· kept as it is');
+    const none = await lmq(['quantize', 'lmq-nano', '-o', path('budget-none'), '--budget-bits', '1', '--json']);
+    expect(none.json().error!.message).toContain('at least 2.0');
+    const alone = await lmq(['quantize', 'lmq-nano', '-o', path('budget-none'), '--budget-measure', 'kl', '--json']);
+    expect(alone.json().error!.message).toContain('--budget-measure is of no use without --budget-bits');
+  });
+
   it('ranges by mean squared error', async () => {
     const errorOf = async (name: string, ...flags: string[]) => {
       const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--method', 'rtn', '--bits', '3', ...FIRST_BLOCK, ...flags);

@@ -108,9 +108,9 @@ async function errorsOf(measure) {
 }
 
 /** A uniform row of each size, and the mixed rows beside it. */
-async function rowsOf(method, mixtures) {
+async function rowsOf(method, mixtures = MIXED, sizes = UNIFORM) {
   const rows = [];
-  for (const [bits, groupSize] of UNIFORM) {
+  for (const [bits, groupSize] of sizes) {
     const key = [method, bits, groupSize];
     const uniform = await keep(JSON.stringify(key), () => evaluate(parseRecipe({ stages: [{ method, bits, groupSize }] })));
     if (!uniform) continue;
@@ -128,8 +128,16 @@ async function rowsOf(method, mixtures) {
   return rows;
 }
 
-for (const mixtures of [MIXED.slice(1, 3), MIXED]) for (const method of ['rtn', 'gptq']) await rowsOf(method, mixtures); // what matters most comes first
-const rows = [...(await rowsOf('rtn', MIXED)), ...(await rowsOf('gptq', MIXED))];
+const [two, three, , , four] = UNIFORM;
+for (const [method, ...sizes] of [
+  ['rtn', three, four],
+  ['gptq', three],
+  ['rtn', two],
+  ['gptq', four, two],
+]) {
+  await rowsOf(method, MIXED.slice(1, 3), sizes); // what matters most comes first
+}
+const rows = [...(await rowsOf('rtn')), ...(await rowsOf('gptq'))];
 
 const header = ['method', 'bits', 'choice', 'perplexity', 'KL', 'top-1', 'bits of q k v o gate up down, block by block'];
 const cells = rows.map(([method, bits, choice, r]) => [

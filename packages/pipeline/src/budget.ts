@@ -55,12 +55,15 @@ const DEFAULT_BITS = [2, 3, 4, 5, 6, 8];
 /**
  * Lists the candidates of every linear that the recipe quantizes, and checks that whatever is chosen can be done and exported.
  * @throws LmqError what `planSites` throws for the recipe without its budget, and for candidates; `argument/option` for a budget that the smallest candidates
- * exceed, saying the least, and when there is nothing to choose
+ * exceed, saying the least, and when no linear is left to be quantized
  */
 export async function planBudget(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): Promise<BudgetPlan> {
   const { budget, ...plain } = recipe;
   if (!budget) throw new LmqError('argument/option', 'the recipe has no budget', { op: 'budget' });
   const planned = planSites(checkpoint, architecture, plain);
+  if (!planned.length) {
+    throw new LmqError('argument/option', 'there is no linear to spend the budget on', { op: 'budget', hint: 'Skip fewer of them.' });
+  }
   const float32 = equalizedTensors(checkpoint, architecture, plain, []).float32; // where they are not quantized afterwards
   const agree = budget.agree ?? (isFolderName(recipe.export) ? 'fused' : 'none');
   const keptBytes = ({ site, out, in: width }: PlannedSite) =>

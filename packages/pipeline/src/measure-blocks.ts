@@ -16,8 +16,9 @@
  * second order the KLs of different linears add up. An expert counts by the tokens that it serves: for `weight`, as if routing were even.
  *
  * Candidates are rounded to nearest on their grids, whatever the method: GPTQ of every candidate would take as many times as long as the run
- * itself, and it lowers the errors of all widths of a linear alike. Methods with grids of their own are run as they are, without statistics
- * for `weight` and `kl`.
+ * itself. Beside rounding it lowers all errors of a linear alike (there to 0.58; the logarithm varies by 0.04 over the widths of a linear, by 0.23
+ * from linear to linear, less than any measure is off by). Methods with grids of their own are run as they are, without statistics for
+ * `weight` and `kl`.
  *
  * Memory: `weight` one block, `output` that of `calibrateBlocks`, `kl` the whole model and what the activation store keeps.
  * @module

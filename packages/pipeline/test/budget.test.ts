@@ -136,6 +136,7 @@ describe('planBudget', () => {
     expect(sites.filter((s) => s.site.role === 'q').every((s) => s.stage.groupSize === 64)).toBe(true);
   });
   it('says the least budget that there is', async () => {
+    expect(await problemOf(plan({ budget: { bits: 4 }, overrides: [{ match: '*', skip: true }] }))).toContain('no linear to spend');
     expect(await problemOf(plan({ budget: { bits: 2 } }))).toMatch(/argument\/option.*at least 2\.1407 bits per weight; found 2\b/);
     expect(choices(await plan({ budget: { bits: 2.1407 } }), 'o_proj')).toContain(2);
   });

@@ -43,7 +43,12 @@ describe('lmq-nano', () => {
     expect(readdirSync(dir)).toEqual(['stats.safetensors']);
     const statistics = await openStatisticsFile(file, nano);
     expect([...statistics.inputs.keys()].sort()).toEqual([...calibratedInputs(nano.architecture).keys()].sort());
-    expect(statistics.inputs.get('layers.3.down')).toEqual({ width: 640, tokens: 3 * 512, sequences: 3 });
+    expect(statistics.inputs.get('layers.3.down')).toEqual({
+      width: 640,
+      tokens: 3 * 512,
+      sequences: 3,
+      share: expect.closeTo(0.44, 1), // of the residual stream, as measured by hand
+    });
     await statistics.close();
     expect(await problem(calibrateModel(nano, { backend: nano.backend, calibration: few, output: file }))).toContain('file/exists');
   });

@@ -4,7 +4,17 @@
  * @module
  */
 import { chunkRows, klDivergence, logSumExp, readLogits } from '@lmq/eval';
-import { type Block, blockForward, type LoadedSite, loadBlock, loadFinalNorm, loadModel, type Model, readHead } from '@lmq/model';
+import {
+  type Block,
+  blockForward,
+  type FinalNorm,
+  type LoadedSite,
+  loadBlock,
+  loadFinalNorm,
+  loadModel,
+  type Model,
+  readHead,
+} from '@lmq/model';
 import type { Handle, Scope } from '@lmq/tensor';
 import { startWindows, type WindowRun } from '../_windows.js';
 import type { ActivationStore } from '../activations.js';
@@ -26,10 +36,15 @@ interface KlPlan {
 export async function* measureKl(opts: MeasureBlocksOpts, { linears, first, last, tryCandidates }: KlPlan): AsyncGenerator<MeasuredBlock> {
   const { checkpoint, architecture, backend, signal } = opts;
   const run = startWindows({ ...opts, onProgress: undefined, calibration: opts.calibration?.slice(0, KL_WINDOWS) }, 'measure');
-  const model = await loadModel({ checkpoint, architecture, backend, signal });
-  const norm = await loadFinalNorm(checkpoint, architecture, backend);
+  const loaded: { dispose(): void }[] = [];
   /** What the head reads, of a window in `s`, from the inputs of a block: through that block and all after it. */
-  const statesAfter = async (s: Scope, blocks: readonly Block<LoadedSite>[], inputs: ActivationStore, window: number): Promise<Handle> => {
+  const statesAfter = async (
+    s: Scope,
+    norm: FinalNorm,
+    blocks: readonly Block<LoadedSite>[],
+    inputs: ActivationStore,
+    window: number,
+  ): Promise<Handle> => {
     let x = await run.upload(s, inputs, window);
     for (const block of blocks) {
       const y = await blockForward(s, block, x, run.context);
@@ -39,10 +54,14 @@ export async function* measureKl(opts: MeasureBlocksOpts, { linears, first, last
     return norm.forward(s, x);
   };
   try {
+    const model = await loadModel({ checkpoint, architecture, backend, signal });
+    loaded.push(model);
+    const norm = await loadFinalNorm(checkpoint, architecture, backend);
+    loaded.push(norm);
     let inputs = await run.begin(opts.resume);
     const original = await run.makeStore(architecture.layers, 'float'); // what the head reads in the original model
     await run.eachWindow('run the original model', async (s, i) => {
-      await original.put(i, (await s.read(await statesAfter(s, model.blocks.slice(first), inputs, i))).data);
+      await original.put(i, (await s.read(await statesAfter(s, norm, model.blocks.slice(first), inputs, i))).data);
     });
     await run.finish(original);
     for (let layer = first; layer <= last; layer++) {
@@ -73,7 +92,7 @@ export async function* measureKl(opts: MeasureBlocksOpts, { linears, first, last
           measured.linears.push(
             await tryCandidates(l, linear, undefined, async (quantized) => {
               block.setLinear(l.site.name, quantized);
-              return meanKl(run, original, model, model, (s, i) => statesAfter(s, rest, inputs, i));
+              return meanKl(run, original, model, model, (s, i) => statesAfter(s, norm, rest, inputs, i));
             }),
           );
           block.setLinear(l.site.name, linear);
@@ -92,8 +111,7 @@ export async function* measureKl(opts: MeasureBlocksOpts, { linears, first, last
     await run.remove(original);
     await run.remove(inputs);
   } finally {
-    norm.dispose();
-    model.dispose();
+    for (const l of loaded) l.dispose();
     await run.end();
   }
 }

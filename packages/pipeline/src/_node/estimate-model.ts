@@ -93,7 +93,8 @@ export async function estimateModel(
   const stored = new Map([...checkpoint.tensors.values()].map((t) => [t.name, t.bytes]));
   const float32 = (name: string) => 4 * checkpoint.tensors.get(name)!.shape.reduce((n, d) => n * d, 1);
   const tensorBytes = new Map(stored);
-  const equalized = equalizedTensors(checkpoint, a, recipe, planned);
+  const { budget: _, ...plain } = asked;
+  const equalized = equalizedTensors(checkpoint, a, plain, planned); // also where a budget might keep all readers of a norm
   for (const name of equalized.float32) tensorBytes.set(name, float32(name));
   const factors = (p: PlannedSite) => (equalized.rescaled.has(p.site.tensor) ? 4 * p.in : 0);
   const quantized = new Map(planned.map((p) => [p.site.tensor, affineBytes(p.out, p.in, p.stage) + factors(p)]));

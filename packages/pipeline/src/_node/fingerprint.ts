@@ -14,7 +14,7 @@ import type { OpenModel } from './open-model.js';
 export type Fingerprint = Record<string, string>;
 
 /** Changes whenever results may change for the same settings. */
-const RESULT_VERSION = '2';
+const RESULT_VERSION = '3';
 
 /** The part that every run on a model has. */
 export async function fingerprintOf(model: OpenModel, variant: string): Promise<Fingerprint> {
