@@ -43,6 +43,8 @@ export function calibrates(stage: Pick<Partial<Stage>, 'method' | 'clip' | 'inpu
   return (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
 }
 
+export { usesFisher };
+
 /**
  * Whether a recipe needs to know the inputs of linears, from text or saved statistics, or their gradients, from text.
  * @param hasFisher whether there is saved Fisher information
