@@ -130,7 +130,8 @@ function addGroup(name: string, value: unknown, format: string, into: Compressed
   listOf(Array.isArray(value) ? { targets: value } : named, 'targets', where);
   const own = formatOf(named, where) ?? format;
   const ofWeights = field(named, 'weights');
-  const weights = ofWeights ? weightArgs(fieldsOf(ofWeights) ?? bad('weights is not an object', ofWeights), where) : undefined;
+  const weights =
+    ofWeights === undefined ? undefined : weightArgs(fieldsOf(ofWeights) ?? bad('weights is not an object', ofWeights), where);
   let input: DeclaredInput | undefined;
   for (const [key, what] of [
     ['input_activations', 'inputs'],

@@ -157,9 +157,8 @@ for (const [mark, table] of [
   ['linear', tableOf([['', ...layers.map(([model]) => model)], ...linears])],
   ['model', tableOf([['perplexity', ...columns], ...models])],
 ]) {
-  const start = `<!-- ${mark} -->\n\n`;
-  const from = text.indexOf(start) + start.length;
-  text = text.slice(0, from) + table + text.slice(text.indexOf('\n\n<!-- end -->', from));
+  const between = new RegExp(`(<!-- ${mark} -->\\n)[^]*(\\n<!-- end of ${mark} -->)`);
+  text = text.replace(between, (_, start, end) => `${start}\n${table}\n${end}`);
 }
 writeFileSync(doc, text);
 
@@ -179,6 +178,8 @@ function picture({ before, after }) {
     ...panel(after, 'After SmoothQuant, 0.5', 2 * gap + height),
   ];
   const box = `0 0 ${before.length * bar} ${2 * (gap + height)}`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${box}" font-family="sans-serif" font-size="14" fill="#467">\n${parts.join('\n')}\n</svg>\n`;
+  const title = '<title>Largest magnitude of each channel before and after SmoothQuant</title>';
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${box}" font-family="sans-serif" font-size="14" fill="#467">`;
+  return [svg, title, ...parts, '</svg>', ''].join('\n');
 }
 if (all['OPT-1.3b']?.maxima) writeFileSync(docs('outliers.svg'), picture(all['OPT-1.3b'].maxima));
