@@ -5,7 +5,16 @@
 import { availableParallelism } from 'node:os';
 import { jsBackend } from '@lmq/kernels-js';
 import { type WasmBackendOpts, wasmBackend } from '@lmq/kernels-wasm';
-import { blockStage, type ExportName, INPUT_NAMES, parseRecipe, type Recipe, type Stage } from '@lmq/pipeline';
+import {
+  blockStage,
+  type Candidate,
+  ERROR_MEASURES,
+  type ExportName,
+  INPUT_NAMES,
+  parseRecipe,
+  type Recipe,
+  type Stage,
+} from '@lmq/pipeline';
 import { type Backend, LmqError } from '@lmq/tensor';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Context } from './run.js';
@@ -121,6 +130,12 @@ export function addStageOptions(c: Command): Command {
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
     .option('--gptaq [share]', 'gptq: aim at the outputs of the float model; how much of the difference to make up for (0.25)', number)
     .option('--foem [beta]', 'gptq: take back a part of what the sweep has added to each weight (0.2); not with --gptaq', number)
+    .addOption(
+      new Option('--table <name>', 'gptq: round to this table of bitsandbytes, in groups of 64, instead of a uniform grid').choices([
+        'nf4',
+        'fp4',
+      ]),
+    )
     .option(
       '--min-tokens <n>',
       'gptq, squeezellm by hessian-diagonal: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
@@ -144,6 +159,35 @@ export function addStageOptions(c: Command): Command {
       ).choices(['fisher', 'hessian-diagonal', 'uniform']),
     )
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
+}
+
+/** Mixed precision. */
+export function addBudgetOptions(c: Command): Command {
+  return c
+    .option(
+      '--budget-bits <x>',
+      'mixed precision: stored bits per weight on average, at most, scales counted; linears get what hurts least',
+      number,
+    )
+    .option(
+      '--budget-candidates <list>',
+      'what each linear may get: bits, or 16 to keep it as it is (default: 2,3,4,5,6,8,16, as far as the export holds them; nf4, fp4: 4 or kept)',
+      candidates,
+    )
+    .addOption(
+      new Option(
+        '--budget-measure <name>',
+        'what the error of a candidate is: of the weight, of its outputs, or KL of the whole model (default: output)',
+      ).choices(ERROR_MEASURES),
+    )
+    .addOption(
+      new Option('--budget-solver <name>', 'the best choice, or steepest steps first (default: knapsack)').choices(['knapsack', 'greedy']),
+    );
+}
+
+/** `3,4,16` as candidates. */
+function candidates(text: string): Candidate[] {
+  return listOf(integer)(text).map((bits) => (bits === 16 ? { skip: true } : { bits }));
 }
 
 /** How to calibrate on text. */
@@ -178,6 +222,10 @@ export interface StageFlags extends Partial<Omit<Stage, 'method' | 'bits'>> {
   include?: string[];
   override?: string[];
   skip?: string[];
+  budgetBits?: number;
+  budgetCandidates?: Candidate[];
+  budgetMeasure?: string;
+  budgetSolver?: string;
   samples?: number;
   seqLen?: number;
   seed?: number;
@@ -200,6 +248,7 @@ const STAGE_FLAGS = [
   'blockSize',
   'gptaq',
   'foem',
+  'table',
   'minTokens',
   'fallback',
   'doubleQuant',
@@ -228,9 +277,22 @@ export function recipeOf(method: string, bits: number | undefined, flags: StageF
     stages: method === 'none' ? [] : [stage],
     include: flags.include,
     overrides,
+    ...budgetOf(flags),
     calibration,
     export: target,
   });
+}
+
+/** The budget of flags, when there is one. */
+function budgetOf({ budgetBits: bits, budgetCandidates, budgetMeasure, budgetSolver }: StageFlags): { budget?: object } {
+  const rest = { candidates: budgetCandidates, measure: budgetMeasure, solver: budgetSolver };
+  const said = Object.entries(rest).find(([, value]) => value !== undefined);
+  if (bits === undefined && said) {
+    throw new LmqError('argument/option', `--budget-${said[0]} is of no use without --budget-bits`, {
+      hint: 'Say how many bits there are.',
+    });
+  }
+  return bits === undefined ? {} : { budget: { bits, ...rest } };
 }
 
 /** `*down_proj:bits=8,groupSize=64` as an override. */

@@ -3,16 +3,15 @@
  * @module
  */
 import {
-  calibrates,
   defaultMethod,
   EXPORTS,
   type Importance,
   METHODS,
+  needsCalibration,
   parseRecipe,
   type Recipe,
   type SavedFisher,
   type Statistics,
-  usesFisher,
 } from '@lmq/pipeline';
 import { type OpenModel, openFisherFile, openImportanceFile, openStatisticsFile, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
@@ -20,6 +19,7 @@ import { type Command, Option } from 'commander';
 import { calibrationWindows } from './calibration.js';
 import {
   addBackend,
+  addBudgetOptions,
   addCalibrationOptions,
   addStageOptions,
   addStatistics,
@@ -67,6 +67,7 @@ export function addRecipeOptions(command: Command): Command {
     )
     .option('--importance <file>', 'ggml: importance matrix of llama-imatrix, or what lmq calibrate saved');
   addStageOptions(command);
+  addBudgetOptions(command);
   addCalibrationOptions(command);
   addStatistics(command);
   return addBackend(command);
@@ -76,8 +77,8 @@ export function addRecipeOptions(command: Command): Command {
 export async function readRecipe(flags: RecipeFlags): Promise<Recipe> {
   const target = flags.export ?? 'lmq';
   if (!flags.recipe) return recipeOf(flags.method ?? defaultMethod(target), flags.bits, flags, target);
-  if (flags.method || flags.bits || flags.equalize) {
-    throw new LmqError('argument/option', '--recipe and --method, --bits or --equalize exclude each other', {
+  if (flags.method || flags.bits || flags.equalize || flags.budgetBits !== undefined) {
+    throw new LmqError('argument/option', '--recipe and --method, --bits, --equalize or --budget-bits exclude each other', {
       op: 'quantize',
       hint: 'Write them in the recipe.',
     });
@@ -107,8 +108,7 @@ export async function calibrationOf(
     saved.fisher = await openFisherFile(fisher, model);
     atEnd(saved.fisher.close);
   }
-  const reads = (stage: Parameters<typeof calibrates>[0]) => calibrates(stage) || (!fisher && usesFisher(stage));
-  if (!recipes.some((r) => r.equalize || [...r.stages, ...r.overrides].some(reads))) return saved;
+  if (!recipes.some((r) => needsCalibration(r, fisher !== undefined))) return saved;
   if (statistics) {
     saved.statistics = await openStatisticsFile(statistics, model);
     atEnd(saved.statistics.close);

@@ -17,7 +17,7 @@ export function chunkRows(vocab: number): number {
  * Logits of rows [from, to) of `states` (from `model.hidden`).
  * @returns [to - from, vocab] row-major
  */
-export async function readLogits(model: Model, s: Scope, states: Handle, from: number, to: number): Promise<Float32Array> {
+export async function readLogits(model: Pick<Model, 'head'>, s: Scope, states: Handle, from: number, to: number): Promise<Float32Array> {
   const rows = s.view(states, [from, to]);
   const logits = model.head(s, rows);
   const { data } = await s.read(logits);

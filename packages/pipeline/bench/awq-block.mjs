@@ -11,10 +11,10 @@ const vocab = 256;
 const config = {
   model_type: 'llama',
   hidden_size: hidden,
-  intermediate_size: 4 * hidden,
+  intermediate_size: 2.75 * hidden,
   num_hidden_layers: 1,
   num_attention_heads: hidden / 64,
-  num_key_value_heads: hidden / 256,
+  num_key_value_heads: hidden / 512,
   vocab_size: vocab,
   rms_norm_eps: 1e-5,
   max_position_embeddings: 512,
@@ -37,9 +37,9 @@ add('model.norm.weight', hidden);
 const at = 'model.layers.0';
 for (const norm of ['input_layernorm', 'post_attention_layernorm']) add(`${at}.${norm}.weight`, hidden);
 for (const p of ['q', 'o']) add(`${at}.self_attn.${p}_proj.weight`, hidden, hidden);
-for (const p of ['k', 'v']) add(`${at}.self_attn.${p}_proj.weight`, hidden / 4, hidden);
-for (const p of ['gate', 'up']) add(`${at}.mlp.${p}_proj.weight`, 4 * hidden, hidden);
-add(`${at}.mlp.down_proj.weight`, hidden, 4 * hidden);
+for (const p of ['k', 'v']) add(`${at}.self_attn.${p}_proj.weight`, hidden / 8, hidden);
+for (const p of ['gate', 'up']) add(`${at}.mlp.${p}_proj.weight`, config.intermediate_size, hidden);
+add(`${at}.mlp.down_proj.weight`, hidden, config.intermediate_size);
 
 const checkpoint = { format: 'safetensors', metadata: new Map(), tensors, read: async (name) => data.get(name), close: async () => {} };
 const architecture = parseHfConfig(config, (name) => tensors.has(name));

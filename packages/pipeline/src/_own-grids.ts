@@ -1,6 +1,6 @@
 /**
- * Methods with grids of their own, which take neither schemes nor presets: NF4 and FP4, HQQ, SqueezeLLM. Their options, how they are run, and
- * what they store.
+ * Grids that take neither schemes nor presets: those of the methods NF4 and FP4, HQQ and SqueezeLLM, and the tables that GPTQ may round to. Their
+ * options, how the methods are run, and what they store.
  * @module
  */
 import {
@@ -33,6 +33,11 @@ const OWN_OPTIONS: readonly (keyof Stage)[] = ['doubleQuant', 'lpNorm', 'beta', 
 
 export function isOwnGrid(method: unknown): method is OwnGridMethod {
   return typeof method === 'string' && Object.hasOwn(OWN_GRIDS, method);
+}
+
+/** The grid of its own that a stage's weights are on, if any: that of its method, or the table that GPTQ rounds to. */
+export function ownGridOf({ method, table }: Pick<Stage, 'method' | 'table'>): OwnGridMethod | undefined {
+  return isOwnGrid(method) ? method : table;
 }
 
 /** What a method's options are when nobody says, where that differs from other methods. */
@@ -78,6 +83,23 @@ export function checkOwnGrid(stage: Stage, name: string): void {
   }
 }
 
+/** What a uniform grid has and a table has not. */
+const UNIFORM = ['symmetric', 'trits', 'preset', 'clip', 'scaleFormat', 'input', 'fallback'] as const satisfies (keyof Stage)[];
+
+/** @throws LmqError `argument/option` for a table with what it does not go with, whatever the shape */
+export function checkTable(stage: Stage, defaults: Stage, name: string): void {
+  const { method, table, bits, groupSize, actOrder, staticGroups } = stage;
+  const refuse = (message: string, hint: string): never => {
+    throw new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
+  };
+  if (method !== 'gptq') refuse(`table is an option of gptq, not of ${method}`, `Without GPTQ, the method is ${table}.`);
+  if (bits !== 4) refuse(`${table} has 4 bits, not ${bits}`, 'Leave bits out.');
+  checkInteger(groupSize, 'groupSize', 1, 2 ** 20, 'recipe');
+  const foreign = UNIFORM.find((option) => stage[option] !== defaults[option]);
+  if (foreign) refuse(`${foreign} is no option of ${table}`, 'Leave one out.');
+  if (actOrder && staticGroups !== true) refuse(`${table} needs groups in order`, 'Use staticGroups true, or groupAware.');
+}
+
 type Facts = Pick<LayerReport, 'doubleQuant' | 'sensitivity' | 'outliers'>;
 
 /**
@@ -121,13 +143,14 @@ function squeezeOpts({ bits, sparse, sensitivity = 'fisher' }: Stage): SqueezeLl
  * hold more than their part.
  */
 export function ownGridBytes(out: number, width: number, stage: Stage): number {
-  const { method, bits, groupSize, scaleFormat, doubleQuant } = stage;
+  const { bits, groupSize, scaleFormat, doubleQuant } = stage;
+  const grid = ownGridOf(stage);
   const codes = out * Math.ceil((width * bits) / 8);
-  if (method === 'hqq') {
+  if (grid === 'hqq') {
     const groups = out * (groupSize < 0 ? 1 : width / groupSize);
     return codes + 2 * groups * (scaleFormat === 'fp32' ? 4 : 2);
   }
-  if (method !== 'squeezellm') {
+  if (grid !== 'squeezellm') {
     const scales = Math.ceil((out * width) / groupSize);
     return codes + 64 + (doubleQuant ? scales + 4 * Math.ceil(scales / 256) + 1024 + 4 : 4 * scales);
   }

@@ -1,5 +1,5 @@
 import type { GgufFileTypeName } from '@lmq/checkpoints';
-import type { ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy, Sensitivity, SparseOpts } from '@lmq/quant-core';
+import type { AllocationSolver, ClipMethod, ClipOpts, FallbackChoice, FallbackStrategy, Sensitivity, SparseOpts } from '@lmq/quant-core';
 import type { BlockType, FloatFormat, InputQuant } from '@lmq/tensor';
 import type { FolderName } from './_folders/table.js';
 import type { OwnGridMethod } from './_own-grids.js';
@@ -55,6 +55,11 @@ export interface Stage {
    */
   gptaq: boolean | number;
   /**
+   * GPTQ: round to the table of NF4 or FP4 times the largest magnitude of each group (float32; groupSize: default 64), instead of a uniform grid.
+   * Default: a uniform grid.
+   */
+  table?: 'nf4' | 'fp4';
+  /**
    * FOEM: take back a part of what the sweep has added to each weight, 0 … 1; true: 0.2. Default false: plain GPTQ. Excludes gptaq.
    */
   foem: boolean | number;
@@ -108,7 +113,10 @@ export interface AwqStage {
 /** SmoothQuant, before the stage that quantizes: what norms feed is scaled. See `@lmq/equalize`. */
 export interface SmoothQuantStage {
   method: 'smoothquant';
-  /** 0 … 1, or `search`: for each pair the best of 21. Absent: the published value of the model's family, else 0.5. */
+  /**
+   * 0 … 1, or `search`: for each pair the best of 21, with inputs in 8 bits per token, or per tensor where the stage that quantizes has them so.
+   * Absent: the published value of the model's family, else 0.5.
+   */
   alpha?: number | 'search';
   /** Reproduce the published code where it has a known flaw. Default false. */
   referenceCompat: boolean;
@@ -128,6 +136,38 @@ export interface Override extends Partial<Omit<Stage, 'method'>> {
   skip?: boolean;
   /** ggml: this type instead of the one that the mixture has. The embeddings' name is `model.embed_tokens`, the head's `lm_head`. */
   type?: BlockType | 'F16' | 'BF16' | 'F32';
+}
+
+/** What a budget may choose for a linear: options other than the stage's. `skip`: it is kept as it is. */
+export type Candidate = Omit<Override, 'match' | 'type'>;
+
+/** What the error of a candidate is; see `measureBlocks`. */
+export type ErrorMeasure = 'weight' | 'output' | 'kl';
+
+/**
+ * Mixed precision: candidates are tried on every linear, and each gets the one with which the sum of the errors is least within the budget.
+ * The choices become overrides before the recipe's own, which therefore win.
+ */
+export interface Budget {
+  /**
+   * Stored bits per weight, scales and zero points counted, at most: the average over all linears that the recipe quantizes without a budget.
+   * Those that are kept count with what they are stored in.
+   */
+  bits: number;
+  /**
+   * What each linear may get. Default: 2, 3, 4, 5, 6 and 8 bits, of which those that the export can hold, and to be kept; with methods that have
+   * one width, to be quantized or kept.
+   */
+  candidates?: Candidate[];
+  /** Default `output`. */
+  measure: ErrorMeasure;
+  /** Default `knapsack`, which is exact. See `allocate` of `@lmq/quant-core`. */
+  solver: AllocationSolver;
+  /**
+   * Which linears get the same: `fused`, those that runtimes run as one matrix (q, k and v; gate and up; one projection of all experts); `none`.
+   * Default: `fused` for exports to Hugging Face folders, else `none`.
+   */
+  agree?: 'fused' | 'none';
 }
 
 export interface CalibrationSpec {
@@ -153,6 +193,8 @@ export interface Recipe {
   /** Linears to quantize besides those inside blocks; absent: none. */
   include?: IncludeName[];
   overrides: Override[];
+  /** Mixed precision; absent: every linear gets what the stage and the overrides say. */
+  budget?: Budget;
   calibration: CalibrationSpec;
   export: ExportName;
 }
@@ -171,6 +213,8 @@ export interface LayerReport {
   clip?: ClipMethod;
   /** How its input is quantized at run time; absent: it is not. */
   input?: InputQuant;
+  /** GPTQ: the table that weights are values of; absent: a uniform grid. */
+  table?: 'nf4' | 'fp4';
   /** NF4 and FP4: present when scales are quantized, too. */
   doubleQuant?: true;
   /** SqueezeLLM: what weights counted by. */
@@ -197,6 +241,29 @@ export interface LayerReport {
   /** Why the method could not be used and what was done instead. */
   fallback?: string;
   seconds: number;
+}
+
+/** What a budget could choose for a linear, or did. */
+export interface MeasuredCandidate {
+  /** Absent for a linear that is kept. */
+  method?: MethodName;
+  bits?: number;
+  groupSize?: number;
+  /** Stored, everything counted. */
+  bitsPerWeight: number;
+  /** By the budget's measure. */
+  error: number;
+}
+
+/** How a budget was spent. */
+export interface BudgetReport extends Pick<Budget, 'bits' | 'measure' | 'solver'> {
+  /** Stored, over the same linears as the budget. */
+  bitsPerWeight: number;
+  /** Sum of the errors of what was chosen. */
+  error: number;
+  /** No choice within the budget has less. */
+  bound: number;
+  linears: { name: string; weights: number; choice: MeasuredCandidate; candidates: MeasuredCandidate[] }[];
 }
 
 /** What happened between the linears that read the same channels and what makes these. */

@@ -5,8 +5,9 @@
  * more where experts are starved (see `Stage.minTokens`), and one through the final norm when the model has a head of its own.
  * @module
  */
-import { type Architecture, blockForward, headSite, loadBlock, loadFinalNorm, siteShape } from '@lmq/model';
+import { type Architecture, attentionForward, headSite, loadBlock, loadFinalNorm, mlpForward, type Role, siteShape } from '@lmq/model';
 import { createHessian, type Hessian } from '@lmq/quant-core';
+import { createShares } from './_shares.js';
 import { feedStarved, fewestTokens } from './_starved.js';
 import { disposeSums, type Sums } from './_sums.js';
 import { startWindows, type WindowsOpts } from './_windows.js';
@@ -15,6 +16,8 @@ import type { ActivationStore } from './activations.js';
 export interface CalibrateBlocksOpts extends WindowsOpts {
   /** As `Stage.minTokens`. */
   minTokens?: number;
+  /** Block to stop after; the head is one more than the blocks. Default: the head, or where it is the embedding matrix the last block. */
+  last?: number;
   /** Go on at this block, with its inputs as a store of an earlier call left them. */
   resume?: { layer: number; inputs?: ActivationStore };
 }
@@ -27,6 +30,8 @@ export interface BlockStatistics {
   hessians: ReadonlyMap<string, Hessian>;
   /** Inputs of starved experts, whose Hessians are of all tokens, with how many tokens reached them. */
   reached: ReadonlyMap<string, number>;
+  /** How much of the residual stream the half that an input is in makes; see `InputStatistics.share`. */
+  shares: ReadonlyMap<string, number>;
 }
 
 /** Widths of the inputs whose statistics are collected, in the order of a forward pass: those of all linears but routers and tied heads. */
@@ -44,23 +49,28 @@ export function calibratedInputs(architecture: Architecture): Map<string, { laye
 export async function* calibrateBlocks(opts: CalibrateBlocksOpts): AsyncGenerator<BlockStatistics> {
   const { checkpoint, architecture, backend, resume } = opts;
   const { layers, tied } = architecture;
-  if (resume && resume.layer >= (tied ? layers : layers + 1)) return;
+  const last = opts.last ?? (tied ? layers - 1 : layers);
+  if (resume && resume.layer > last) return;
   const run = startWindows(opts, 'calibrate');
   const fewest = opts.minTokens ?? fewestTokens(architecture, run.tokens);
   try {
     let inputs = await run.begin(resume);
     const all = [...calibratedInputs(architecture)];
-    for (let layer = resume?.layer ?? 0; layer < layers; layer++) {
+    for (let layer = resume?.layer ?? 0; layer < Math.min(layers, last + 1); layer++) {
       const sums = new Map<string, Sums>();
       const block = await loadBlock(checkpoint, architecture, layer, backend);
       try {
         for (const [input, own] of all) if (own.layer === layer) sums.set(input, { hessian: createHessian(backend, own.width) });
         const before = inputs;
         const tap = (input: string, x: Parameters<Hessian['add']>[0]) => sums.get(input)?.hessian.add(x);
-        const out = layer + 1 < layers || !tied ? await run.makeStore(layer + 1) : undefined;
+        const out = layer < last ? await run.makeStore(layer + 1) : undefined;
+        const shares = createShares(architecture.hidden);
         await run.eachWindow(`calibrate block ${layer}`, async (s, i) => {
-          const y = await blockForward(s, block, await run.upload(s, before, i), { ...run.context, tap });
-          await out?.put(i, (await s.read(y)).data);
+          const h = await attentionForward(s, block, await run.upload(s, before, i), { ...run.context, tap });
+          const y = await mlpForward(s, block, h, { ...run.context, tap });
+          const { data } = await s.read(y);
+          shares.add(await before.get(i), (await s.read(h)).data, data);
+          await out?.put(i, data);
         });
         if (out) {
           await run.finish(out);
@@ -72,6 +82,7 @@ export async function* calibrateBlocks(opts: CalibrateBlocksOpts): AsyncGenerato
           layer,
           hessians: new Map([...sums].map(([input, { hessian }]) => [input, hessian])),
           reached: new Map([...sums].flatMap(([input, { reached }]) => (reached === undefined ? [] : [[input, reached] as const]))),
+          shares: new Map(sites.map((site) => [site.input, shares.of(site.role as Role)])), // no head in a block
         };
         await run.remove(before);
       } finally {
@@ -79,12 +90,12 @@ export async function* calibrateBlocks(opts: CalibrateBlocksOpts): AsyncGenerato
         block.dispose();
       }
     }
-    if (tied) return;
+    if (last < layers) return;
     const norm = await loadFinalNorm(checkpoint, architecture, backend);
     const hessian = createHessian(backend, architecture.hidden);
     try {
       await run.eachWindow('calibrate head', async (s, i) => hessian.add(norm.forward(s, await run.upload(s, inputs, i))));
-      yield { layer: layers, hessians: new Map([[headSite(architecture).input, hessian]]), reached: new Map() };
+      yield { layer: layers, hessians: new Map([[headSite(architecture).input, hessian]]), reached: new Map(), shares: new Map() };
       await run.remove(inputs);
     } finally {
       hessian.dispose();

@@ -7,10 +7,12 @@
  * @module
  */
 import type { Architecture } from '@lmq/model';
-import { isOwnGrid, ownGridBytes, usesFisher } from './_own-grids.js';
+import type { ActivationRangeOpts } from '@lmq/quant-core';
+import { isOwnGrid, ownGridBytes, ownGridOf, usesFisher } from './_own-grids.js';
 import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
-import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
+import { planInput, rangeKey } from './input-quant.js';
+import { calibrates, hasStaticInput, isAsymmetric, type PlannedSite } from './plan.js';
 import { linearSeconds, type Rates } from './rates.js';
 
 /** Reading, encoding and writing together; not measured, because trying it out would write to the user's disk. */
@@ -32,7 +34,7 @@ export type WindowSizes = { tokens: number; longest: number } | null;
 
 /** Stored bytes of a linear once quantized. */
 export function affineBytes(out: number, width: number, s: Stage): number {
-  if (isOwnGrid(s.method)) return ownGridBytes(out, width, s);
+  if (ownGridOf(s) !== undefined) return ownGridBytes(out, width, s);
   const groups = s.groupSize < 0 ? 1 : width / s.groupSize;
   const scales = out * groups * (s.scaleFormat === 'fp32' ? 4 : 2);
   if (s.trits) return tritBytes(out, width, groups, s, scales);
@@ -62,6 +64,17 @@ export function tokenSeconds(a: Architecture, windows: NonNullable<WindowSizes>,
   return (2 * (projections + mlp)) / rates.gemm + scores / rates.attention + between / rates.pointwise;
 }
 
+/** Of the sums of all inputs, with their cross terms. */
+export function hessianSeconds(a: Architecture, planned: readonly PlannedSite[], tokens: number, rates: Rates): number {
+  const inputs = new Map(planned.map((p) => [p.site.input, p]));
+  let seconds = 0;
+  for (const p of inputs.values()) {
+    const updates = p.in ** 2 * tokens * (p.site.expert === undefined ? 1 : activeExperts(a) / (a.moe?.experts ?? 1));
+    seconds += updates / rates.syrk + (isAsymmetric(p.stage) ? (2 * updates) / rates.gemm : 0);
+  }
+  return seconds;
+}
+
 /** Processor seconds, phase by phase. */
 export function estimateSeconds(
   a: Architecture,
@@ -74,18 +87,14 @@ export function estimateSeconds(
   const layers = planned.length ? Math.max(...planned.map((p) => p.site.layer)) + 1 : 0; // the head is one more
   const steps: EstimateStep[] = [];
   if (windows && gptq.length) {
-    const active = activeExperts(a);
     const secondsPerToken = tokenSeconds(a, windows, rates);
     const sets = planned.some((p) => p.stage.trueSequential) ? 4 : 1;
     const float = planned.some((p) => isAsymmetric(p.stage)) ? sets : 0;
     const passes = Math.min(layers, a.layers) * (sets + float) + (layers - 1);
     steps.push({ step: 'run the calibration windows through the blocks', seconds: passes * windows.tokens * secondsPerToken });
-    const inputs = new Map(planned.map((p) => [p.site.input, p]));
-    let sums = 0;
-    for (const p of inputs.values()) {
-      const updates = p.in ** 2 * windows.tokens * (p.site.expert === undefined ? 1 : active / (a.moe?.experts ?? 1));
-      sums += updates / rates.syrk + (isAsymmetric(p.stage) ? (2 * updates) / rates.gemm : 0);
-    }
+    const sums = hessianSeconds(a, planned, windows.tokens, rates);
+    const observed = observedSeconds(a, planned, windows.tokens, rates);
+    if (observed) steps.push({ step: 'find the ranges of inputs', seconds: observed });
     steps.push({ step: `accumulate Hessians${float ? ' and cross terms' : ''}`, seconds: sums });
     const starved = starvedSeconds(a, gptq, windows.tokens, secondsPerToken, rates);
     if (starved) steps.push({ step: 'calibrate starved experts, as far as can be known', seconds: starved });
@@ -97,6 +106,25 @@ export function estimateSeconds(
   steps.push({ step: 'quantize', seconds: quantize });
   steps.push({ step: 'read and write', seconds: outputBytes / DISK_BYTES_PER_SECOND });
   return steps;
+}
+
+/** Inputs of linears whose range calibration finds, once for each input and way of finding it. */
+export function observedRanges(planned: readonly PlannedSite[]): Map<string, { site: PlannedSite; range: ActivationRangeOpts }> {
+  const out = new Map<string, { site: PlannedSite; range: ActivationRangeOpts }>();
+  for (const site of planned) {
+    const range = site.stage.input === undefined ? undefined : planInput(site.stage.input).range;
+    if (range) out.set(`${site.site.input} ${rangeKey(range)}`, { site, range });
+  }
+  return out;
+}
+
+function observedSeconds(a: Architecture, planned: readonly PlannedSite[], tokens: number, rates: Rates): number {
+  let seconds = 0;
+  for (const { site, range } of observedRanges(planned).values()) {
+    const share = site.site.expert === undefined ? 1 : activeExperts(a) / (a.moe?.experts ?? 1);
+    seconds += (site.in * tokens * share) / rates.observe.get(rangeKey(range))!;
+  }
+  return seconds;
 }
 
 /**
@@ -147,7 +175,8 @@ export function estimateMemory(
     const matrices = asymmetric ? 2 : 1; // with the cross term
     sums = most((layer) => inputs.reduce((sum, p) => sum + (p.site.layer === layer ? matrices * p.in ** 2 * f32 : 0), 0));
     const inputWidth = 2 * a.hidden + a.heads * a.headDim + a.mlp.intermediate;
-    const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate + (asymmetric ? inputWidth : 0);
+    const kept = (asymmetric ? inputWidth : 0) + (planned.some((p) => hasStaticInput(p.stage)) ? 2 * inputWidth : 0); // copies, here and on the host
+    const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate + kept;
     activations = windows.longest * width * f32;
   }
   let work = 0; // the largest linear: decoded weights, codes, packed result; for GPTQ also H on both sides, its factor and inverse

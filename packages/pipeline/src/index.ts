@@ -1,5 +1,6 @@
 export * from './activations.js';
 export type * from './api.js';
+export * from './budget.js';
 export * from './calibrate-blocks.js';
 export * from './calibration.js';
 export * from './equalize-blocks.js';
@@ -9,6 +10,7 @@ export * from './fisher.js';
 export * from './fisher-blocks.js';
 export * from './importance.js';
 export * from './input-quant.js';
+export * from './measure-blocks.js';
 export * from './model-size.js';
 export * from './onnx-graph/decoder.js';
 export * from './overlay.js';

@@ -17,6 +17,7 @@ import { usesFisher } from './_own-grids.js';
 import type { WindowsOpts } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import type { LayerReport, Recipe } from './api.js';
+import { checkExport } from './export-rules.js';
 import { checkFisher, type Fisher } from './fisher.js';
 import { planInput, settleInput } from './input-quant.js';
 import { calibrates, type PlannedSite, planSites } from './plan.js';
@@ -61,7 +62,7 @@ export type QuantizeSites = (
 /**
  * Quantizes block by block, in order, then the head where it is included, and yields each; with calibration also blocks of which nothing is quantized, whose outputs the next
  * ones need. When a block is yielded, the stores of the next block's inputs are finished and those of its own inputs still there.
- * @throws LmqError what `planSites`, `checkStatistics` and `checkFisher` throw; `argument/option` when a stage needs Fisher information; `calibration/short` when a method needs calibration and there is none;
+ * @throws LmqError what `planSites`, `checkExport`, `checkStatistics` and `checkFisher` throw; `argument/option` when a stage needs Fisher information; `calibration/short` when a method needs calibration and there is none;
  * `argument/value` for NaN or infinite weights; `signal.reason` on abort
  */
 export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<BlockResult> {
@@ -73,7 +74,15 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
       hint: 'Use quantizeModel, or lay what equalizeBlocks yields over the checkpoint and take the stages out of the recipe.',
     });
   }
+  if (recipe.budget) {
+    throw new LmqError('argument/option', 'the budget is to be spent first', {
+      op: 'quantize',
+      found: `${recipe.budget.bits} bits per weight`,
+      hint: 'Use quantizeModel, or hand what measureBlocks yields to allocateBudget, and its recipe to quantizeBlocks.',
+    });
+  }
   const planned = planSites(checkpoint, architecture, recipe);
+  await checkExport(recipe, planned);
   const { fisher } = opts;
   if (fisher) checkFisher(fisher, planned);
   else if (planned.some((p) => usesFisher(p.stage))) {

@@ -7,7 +7,7 @@ import { gptqLinear } from '@lmq/gptq';
 import type { Site } from '@lmq/model';
 import { type AffineOpts, type FallbackChoice, fallbackLinear, type PresetName, rtnLinear } from '@lmq/quant-core';
 import { type Backend, type Linear, type Matrix, matrix, type Rescaled } from '@lmq/tensor';
-import { isOwnGrid, quantizeOwnGrid, usesFisher } from './_own-grids.js';
+import { isOwnGrid, type OwnGridMethod, quantizeOwnGrid, usesFisher } from './_own-grids.js';
 import type { LayerReport, Stage } from './api.js';
 import type { RangeObservers } from './input-quant.js';
 import { isAsymmetric } from './plan.js';
@@ -28,6 +28,11 @@ export interface InputStatistics {
   ranges?: RangeObservers;
   /** When too few tokens reached it, how many did. The sums of an expert are then over all tokens, unless the stage has a fallback. */
   reached?: number;
+  /**
+   * How much of the residual stream the half of the block makes that the linear is in: mean over tokens of |h - x|² / |h|², where x becomes h.
+   * Absent for the head, and where it was not looked at.
+   */
+  share?: number;
 }
 
 /**
@@ -68,18 +73,21 @@ export async function quantizeLinear(
     ...(seen && { tokens: statistics?.reached ?? seen.tokens }),
   };
 
-  if (isOwnGrid(stage.method)) {
-    const own = { ...stage, method: stage.method };
+  // a table that there is nothing to sweep with is the method of its name
+  const method: OwnGridMethod | undefined = isOwnGrid(stage.method) ? stage.method : seen ? undefined : stage.table;
+  if (method !== undefined) {
+    const own = { ...stage, method };
     const stats = { ...(seen && { hessian: await seen.read() }), ...(fisher && usesFisher(own) && { fisher: await fisher() }) };
     const { linear: out, report, facts, note } = await quantizeOwnGrid(linear, stats, own, signal);
     const notes = note !== undefined ? [note] : [];
+    if (stage.method === 'gptq') notes.push('no calibration token reached this linear: rounded to nearest');
     if (seen && statistics?.reached !== undefined)
       notes.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
     return {
       linear: out,
       report: {
         ...common,
-        method: stage.method,
+        method,
         ...facts,
         bitsPerWeight: report.bitsPerWeight,
         error: report.proxyLoss ?? report.relativeError ** 2,
@@ -125,7 +133,7 @@ export async function quantizeLinear(
     linear,
     { hessian: await seen.read() },
     {
-      ...affine,
+      ...(stage.table === undefined ? affine : { bits, groupSize, table: stage.table }),
       actOrder,
       groupAware,
       staticGroups,
@@ -144,6 +152,7 @@ export async function quantizeLinear(
     report: {
       ...common,
       method: 'gptq',
+      ...(stage.table !== undefined && { table: stage.table }),
       bitsPerWeight: report.bitsPerWeight,
       error: report.proxyLoss ?? report.relativeError ** 2,
       ...(report.loss !== undefined && { loss: report.loss }),

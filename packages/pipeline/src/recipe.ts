@@ -3,17 +3,25 @@
  * @module
  */
 import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
-import { BLOCK_TYPES } from '@lmq/formats';
-import { checkFallback, type FallbackChoice, type FallbackStrategy, type PresetName, resolveScheme } from '@lmq/quant-core';
-import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { ENCODABLE_BLOCK_TYPES } from '@lmq/formats';
+import {
+  ALLOCATION_SOLVERS,
+  checkFallback,
+  type FallbackChoice,
+  type FallbackStrategy,
+  type PresetName,
+  resolveScheme,
+} from '@lmq/quant-core';
+import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
-import { checkOwnGrid, checkOwnOptions, isOwnGrid, ownGridDefaults } from './_own-grids.js';
-import type { CalibrationSpec, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
+import { checkOwnGrid, checkOwnOptions, checkTable, isOwnGrid, ownGridDefaults } from './_own-grids.js';
+import type { Budget, CalibrationSpec, Candidate, ErrorMeasure, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 import { type InputName, type InputSpec, planInput } from './input-quant.js';
 
 export const METHODS = ['rtn', 'gptq', 'nf4', 'fp4', 'hqq', 'squeezellm', 'ggml'] as const;
 export const INCLUDES = ['lm_head'] as const;
+export const ERROR_MEASURES: readonly ErrorMeasure[] = ['weight', 'output', 'kl'];
 export const EXPORTS: readonly ExportName[] = [
   'lmq',
   'onnx',
@@ -21,7 +29,7 @@ export const EXPORTS: readonly ExportName[] = [
   ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const),
 ];
 /** Types that an override may name: those that can be written. */
-const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode)];
+const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...ENCODABLE_BLOCK_TYPES];
 
 /** The method that makes what an export holds, when nobody names one. */
 export function defaultMethod(target: string): Stage['method'] {
@@ -50,6 +58,7 @@ export const STAGE_DEFAULTS: Stage = {
   blockSize: 128,
   gptaq: false,
   foem: false,
+  table: undefined,
   minTokens: undefined,
   fallback: undefined,
   doubleQuant: false,
@@ -69,7 +78,7 @@ const CALIBRATION_DEFAULTS: CalibrationSpec = { samples: 128, seed: 0 };
  */
 export function parseRecipe(input: unknown): Recipe {
   const top = record(input, 'recipe');
-  known(top, ['equalize', 'stages', 'include', 'overrides', 'calibration', 'export'], 'recipe');
+  known(top, ['equalize', 'stages', 'include', 'overrides', 'budget', 'calibration', 'export'], 'recipe');
   const target = checkExportName(String(top.export ?? 'lmq'));
   const unsaid = defaultMethod(target) === 'ggml' ? [{ method: 'ggml' }] : [];
   const all = list(top.stages ?? unsaid, 'stages').map((s, i) => record(s, `stages[${i}]`));
@@ -107,6 +116,7 @@ export function parseRecipe(input: unknown): Recipe {
     stages,
     ...(include.length && { include: [...new Set(include)] }),
     overrides,
+    ...(top.budget !== undefined && { budget: parseBudget(top.budget, stages[0]) }),
     calibration: spec,
     export: target,
   };
@@ -141,6 +151,7 @@ export function checkStage(stage: Stage, name: string): void {
     checkOwnGrid(stage, name);
     return;
   }
+  if (stage.table !== undefined) checkTable(stage, STAGE_DEFAULTS, name);
   const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
   if (trits && bits !== 2) throw clash(`trits are stored in 2 bits, not ${bits}`, 'Leave bits out.');
   if (trits && preset !== 'gptq') throw clash(`trits have no scale convention, and preset ${preset} is one`, 'Leave preset out.');
@@ -170,8 +181,8 @@ export function checkStage(stage: Stage, name: string): void {
  */
 export function matches(pattern: string, name: string): boolean {
   if (pattern.startsWith(REGEX)) return regexOf(pattern).test(name);
+  if (!pattern.includes('*')) return pattern === name; // as in the overrides of a budget: as many as linears
   const pieces = pattern.split('*');
-  if (pieces.length === 1) return pattern === name;
   const first = pieces[0]!;
   const last = pieces[pieces.length - 1]!;
   if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) return false;
@@ -209,7 +220,8 @@ function parseStage(input: unknown, where: string): Stage {
   if (fields.method === undefined)
     throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
   checkOptions(fields, where);
-  const option = Object.keys(fields).find((name) => name !== 'method');
+  const said = isFilled(fields) ? chosen(fields) : Object.keys(fields);
+  const option = said.find((name) => name !== 'method');
   if (fields.method === 'ggml' && option !== undefined) {
     throw new LmqError('argument/option', `${where}.${option}: ggml takes no options, its export says everything`, {
       op: 'recipe',
@@ -219,7 +231,12 @@ function parseStage(input: unknown, where: string): Stage {
   }
   checkOwnOptions(fields.method, chosen(fields), where);
   checkHessianOptions(fields, where);
-  return { ...STAGE_DEFAULTS, ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
+  return {
+    ...STAGE_DEFAULTS,
+    ...ownGridDefaults(fields.table ?? fields.method),
+    ...(fields.trits === true && { bits: 2 }),
+    ...fields,
+  } as Stage;
 }
 
 /** Refuses, in a stage without a Hessian, options that say how to collect it. */
@@ -254,6 +271,11 @@ function chosen(fields: Fields): string[] {
   return Object.keys(fields).filter((name) => fields[name] !== STAGE_DEFAULTS[name as keyof Stage]);
 }
 
+/** Whether every default is there: a stage that was parsed before, in which a 4 among the bits is nobody's choice. */
+function isFilled(fields: Fields): boolean {
+  return Object.entries(STAGE_DEFAULTS).every(([name, value]) => value === undefined || fields[name] !== undefined);
+}
+
 function parseOverride(input: unknown, where: string): Override {
   const fields = record(input, where);
   known(fields, ['match', 'skip', 'type', ...Object.keys(STAGE_DEFAULTS)], where);
@@ -278,7 +300,48 @@ function parseOverride(input: unknown, where: string): Override {
     return { ...fields, type } as unknown as Override;
   }
   if (fields.method !== undefined) checkOwnOptions(fields.method, chosen(fields), where);
-  return { ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
+  return { ...ownGridDefaults(fields.table ?? fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
+}
+
+function parseBudget(input: unknown, stage: Stage | undefined): Budget {
+  const fields = record(input, 'budget');
+  known(fields, ['bits', 'candidates', 'measure', 'solver', 'agree'], 'budget');
+  const { bits, candidates, measure = 'output', solver = 'knapsack', agree } = fields;
+  if (!stage || stage.method === 'ggml') {
+    throw new LmqError('argument/option', 'a budget needs a stage that quantizes', {
+      op: 'recipe',
+      expected: 'a method such as gptq or rtn',
+      found: stage?.method ?? 'none',
+      hint: stage && 'What llama.cpp gives each tensor is in its mixtures, such as gguf:q4_k_m, and in overrides with type.',
+    });
+  }
+  if (!(typeof bits === 'number' && bits > 0 && bits < MOST_BUDGET_BITS)) {
+    throw new LmqError('argument/option', 'budget.bits is out of range', {
+      op: 'recipe',
+      expected: `0 < bits < ${MOST_BUDGET_BITS}`,
+      found: bits,
+    });
+  }
+  return {
+    bits,
+    ...(candidates !== undefined && { candidates: list(candidates, 'budget.candidates').map(parseCandidate) }),
+    measure: checkOneOf(String(measure), 'budget.measure', ERROR_MEASURES, 'recipe'),
+    solver: checkOneOf(String(solver), 'budget.solver', ALLOCATION_SOLVERS, 'recipe'),
+    ...(agree !== undefined && { agree: checkOneOf(String(agree), 'budget.agree', ['fused', 'none'] as const, 'recipe') }),
+  };
+}
+
+/** Weights are stored in 16 bits or more to begin with. */
+const MOST_BUDGET_BITS = 16;
+
+function parseCandidate(input: unknown, i: number): Candidate {
+  const where = `budget.candidates[${i}]`;
+  const fields = record(input, where);
+  known(fields, ['skip', ...Object.keys(STAGE_DEFAULTS)], where);
+  if (fields.method === 'ggml')
+    throw new LmqError('argument/option', `${where}.method: ggml and other methods exclude each other`, { op: 'recipe' });
+  const { match: _, ...candidate } = parseOverride({ ...fields, match: '*' }, where);
+  return candidate;
 }
 
 /** Checks the fields that are there; presets are checked by the method, which knows them. */
@@ -316,6 +379,7 @@ function checkOptions(f: Fields, where: string): void {
   else if (f.sparse !== undefined && typeof f.sparse !== 'number') boolean(f.sparse, `${where}.sparse`);
   if (f.sensitivity !== undefined)
     checkOneOf(String(f.sensitivity), `${where}.sensitivity`, ['fisher', 'hessian-diagonal', 'uniform'], 'recipe');
+  if (f.table !== undefined) checkOneOf(String(f.table), `${where}.table`, ['nf4', 'fp4'], 'recipe');
   for (const name of ['gptaq', 'foem']) {
     const share = f[name];
     if (share === undefined || typeof share === 'boolean' || (typeof share === 'number' && share >= 0 && share <= 1)) continue;

@@ -3,7 +3,7 @@
  *
  * A safetensors file. One tensor an input, named as `Site.input`: Σ Xᵀ X, float32 [width, width]. Metadata, all strings: `lmq.statistics`
  * (the version of this format), `lmq.model`, `lmq.architecture`, `lmq.calibration`, `lmq.arithmetic` (where the sums come from), and for
- * each input `<input>.tokens` and `<input>.sequences`, and for those of starved experts `<input>.reached`. The file is somebody else's: read strictly, and sums are looked at before use.
+ * each input `<input>.tokens` and `<input>.sequences`, for those of starved experts `<input>.reached`, and inside blocks `<input>.share`. The file is somebody else's: read strictly, and sums are looked at before use.
  * @module
  */
 import { type ByteSource, openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
@@ -36,6 +36,8 @@ export interface SavedInput {
   sequences: number;
   /** Of a starved expert: tokens that reached it, while the sum is over all tokens. */
   reached?: number;
+  /** See `InputStatistics.share`. */
+  share?: number;
   /** Σ Xᵀ X, [width, width] float32 little-endian. */
   bytes(): Promise<Uint8Array>;
 }
@@ -52,7 +54,11 @@ export interface Statistics {
 }
 
 /** A running Hessian as an input to be saved. */
-export function savedInput(input: string, { width, tokens, sequences, sum, backend }: Hessian, reached?: number): SavedInput {
+export function savedInput(
+  input: string,
+  { width, tokens, sequences, sum, backend }: Hessian,
+  { reached, share }: Pick<SavedInput, 'reached' | 'share'> = {},
+): SavedInput {
   const bytes = async () => {
     const s = backend.scope();
     try {
@@ -62,7 +68,7 @@ export function savedInput(input: string, { width, tokens, sequences, sum, backe
       s.dispose();
     }
   };
-  return { input, width, tokens, sequences, ...(reached !== undefined && { reached }), bytes };
+  return { input, width, tokens, sequences, ...(reached !== undefined && { reached }), ...(share !== undefined && { share }), bytes };
 }
 
 /** What to hand to `writeSafetensors`. */
@@ -72,10 +78,11 @@ export function toStatistics(
 ): { tensors: TensorToWrite[]; metadata: Record<string, string> } {
   const metadata: Record<string, string> = { 'lmq.statistics': VERSION };
   for (const [key, value] of Object.entries(origin)) metadata[`lmq.${key}`] = value;
-  for (const { input, tokens, sequences, reached } of inputs) {
+  for (const { input, tokens, sequences, reached, share } of inputs) {
     metadata[`${input}.tokens`] = String(tokens);
     metadata[`${input}.sequences`] = String(sequences);
     if (reached !== undefined) metadata[`${input}.reached`] = String(reached);
+    if (share !== undefined) metadata[`${input}.share`] = String(share);
   }
   const tensors = inputs.map(({ input, width, bytes }) => ({ name: input, shape: [width, width], dtype: 'F32', bytes }));
   return { tensors, metadata };
@@ -122,7 +129,9 @@ export async function openStatistics(source: ByteSource): Promise<Statistics> {
     if (reached !== undefined && reached > tokens) {
       bad('the counts contradict each other', { tensor: name, found: `${reached} of ${tokens} tokens reached it` });
     }
-    inputs.set(name, { width, tokens, sequences, ...(reached !== undefined && { reached }) });
+    const share = saved.metadata.has(`${name}.share`) ? Number(text(`${name}.share`)) : undefined; // not in older files
+    if (share !== undefined && !(share >= 0 && share < Infinity)) bad('a share is no number', { tensor: name, found: share });
+    inputs.set(name, { width, tokens, sequences, ...(reached !== undefined && { reached }), ...(share !== undefined && { share }) });
   }
   return {
     file,
@@ -137,7 +146,8 @@ export async function openStatistics(source: ByteSource): Promise<Statistics> {
         if (wrong) bad('this is no sum of squares', { tensor: input, found: wrong });
         return scaleSum(sum, own.sequences);
       };
-      return { hessian: { tokens: own.tokens, read }, ...(own.reached !== undefined && { reached: own.reached }) };
+      const { tokens, reached, share } = own;
+      return { hessian: { tokens, read }, ...(reached !== undefined && { reached }), ...(share !== undefined && { share }) };
     },
     close: () => saved.close(),
   };

@@ -101,7 +101,8 @@ describe('quantize --export', () => {
       const recipe = parseRecipe({ stages: [{ method: 'rtn', ...stage }], overrides, export: target });
       const planned = planSites(model.checkpoint, model.architecture, recipe);
       const sizes = new Map([...model.checkpoint.tensors.values()].map((t) => [t.name, t.bytes]));
-      for (const p of planned) sizes.set(p.site.tensor, folderFormat(target).bytes(p, 'bf16', planned));
+      const format = await folderFormat(target);
+      for (const p of planned) sizes.set(p.site.tensor, format.bytes(p, 'bf16', planned));
       await model.close();
       const file = readFileSync(join(at(name), 'model.safetensors'));
       expect([...sizes.values()].reduce((a, b) => a + b)).toBe(file.length - 8 - Number(file.readBigUInt64LE(0)));

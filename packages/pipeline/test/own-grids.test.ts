@@ -3,12 +3,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { decode, dense, layoutName } from '@lmq/formats';
+import { gptqLinear } from '@lmq/gptq';
 import { hqqLinear, squeezellmLinear, table4Linear } from '@lmq/quant-core';
 import { createRng, isLmqError, type Linear, matrix } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { estimateModel } from '../src/_node/estimate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
+import { checkExport } from '../src/export-rules.js';
 import { planSites } from '../src/plan.js';
 import { quantizeLinear } from '../src/quantize-linear.js';
 import { parseRecipe, stageFor } from '../src/recipe.js';
@@ -95,6 +97,36 @@ describe('stages', () => {
     expect(report).not.toHaveProperty('fallback');
   });
 
+  it.each<[object, object]>([
+    [
+      { method: 'gptq', table: 'nf4' },
+      { table: 'nf4', groupSize: 64 },
+    ],
+    [
+      { method: 'gptq', table: 'fp4', groupSize: 32, actOrder: true, staticGroups: true },
+      { table: 'fp4', groupSize: 32, actOrder: true, staticGroups: true },
+    ],
+  ])('%j: the sweep to a table, and the method of its name without calibration', async (stage, opts) => {
+    const { backend } = nano;
+    const statistics = { hessian: { tokens: 9, read: async () => hessian } };
+    const { linear: got, report } = await quantizeLinear({ name: 'a' }, linear, statistics, stageOf(stage), { backend });
+    const want = await gptqLinear(linear, { hessian }, { bits: 4, backend, ...opts });
+    expect(got.weight).toEqual(want.linear.weight);
+    const { table, groupSize } = stageOf(stage);
+    expect(report).toMatchObject({
+      method: 'gptq',
+      table,
+      groupSize,
+      bits: 4,
+      tokens: 9,
+      loss: want.report.loss,
+      bitsPerWeight: want.report.bitsPerWeight,
+    });
+    const blind = await quantizeLinear({ name: 'a' }, linear, undefined, stageOf(stage), { backend });
+    expect(blind.linear.weight).toEqual(table4Linear(linear, {}, { table: table!, blockSize: groupSize }).linear.weight);
+    expect(blind.report).toMatchObject({ method: table, fallback: 'no calibration token reached this linear: rounded to nearest' });
+  });
+
   it('a linear that no token reached counts its weights alike, and says so', async () => {
     const stage = stageOf({ method: 'squeezellm', sensitivity: 'hessian-diagonal' });
     const { report } = await quantizeLinear({ name: 'a' }, linear, undefined, stage, { backend: nano.backend });
@@ -112,6 +144,14 @@ describe('stages', () => {
     ['an exponent in words', { method: 'hqq', lpNorm: 'half' }],
     ['a share above a half', { method: 'squeezellm', sparse: 0.7 }],
     ['an unknown field of sparse', { method: 'squeezellm', sparse: { part: 0.1 } }],
+    ['a table of 3 bits', { method: 'gptq', table: 'nf4', bits: 3 }],
+    ['a table with a symmetric grid', { method: 'gptq', table: 'nf4', symmetric: true }],
+    ['a table with quantized inputs', { method: 'gptq', table: 'nf4', input: 'int8-token' }],
+    ['a table with groups in act-order', { method: 'gptq', table: 'nf4', actOrder: true }],
+    ['a table per row', { method: 'gptq', table: 'fp4', groupSize: -1 }],
+    ['a table that rounds to nearest', { method: 'rtn', table: 'nf4' }],
+    ['nf4 with a table', { method: 'nf4', table: 'fp4' }],
+    ['an unknown table', { method: 'gptq', table: 'af4' }],
     ['a sensitivity that no recipe has', { method: 'squeezellm', sensitivity: 'magnitude' }],
   ])('refuses %s', (_, stage) => {
     let found: unknown;
@@ -139,6 +179,7 @@ describe('models', () => {
     ['fp4', { method: 'fp4', groupSize: 32 }, 'bitsandbytes'],
     ['hqq', { method: 'hqq', groupSize: 32 }, 'hqq'],
     ['squeezellm', { method: 'squeezellm', bits: 3, sparse: { share: 0.01 } }, ''],
+    ['gptq-nf4', { method: 'gptq', table: 'nf4' }, 'bitsandbytes'],
   ])('%s: folders hold the weights that were made, and estimates know their size', async (name, stage, folder) => {
     const calibration = windows.slice(0, 2);
     const overrides = [{ match: 're:.*layers\\.[1-9]', skip: true }];
@@ -177,12 +218,14 @@ describe('models', () => {
     ['bitsandbytes', { method: 'gptq' }, 'bits 4'],
     ['bitsandbytes', { method: 'nf4', groupSize: 48 }, 'blocks of 48'],
     ['hqq', { method: 'nf4' }, 'nf4'],
+    ['gptq', { method: 'gptq', table: 'nf4' }, 'method gptq with table nf4'],
+    ['bitsandbytes', { method: 'gptq', table: 'nf4', groupSize: 16 }, 'blocks of 16'],
     ['hqq', { method: 'hqq', bits: 7 }, 'bits 7'],
-  ])('%s refuses %j before any work', (target, stage, why) => {
+  ])('%s refuses %j before any work', async (target, stage, why) => {
     const recipe = parseRecipe({ stages: [stage], export: target });
     let found: unknown;
     try {
-      planSites(nano.checkpoint, nano.architecture, recipe);
+      await checkExport(recipe, planSites(nano.checkpoint, nano.architecture, recipe));
     } catch (e) {
       found = e;
     }
@@ -190,12 +233,13 @@ describe('models', () => {
     expect(String(found)).toContain(why);
   });
 
-  it('bitsandbytes has one table for all linears', () => {
+  it('bitsandbytes has one table for all linears', async () => {
     const recipe = parseRecipe({
       stages: [{ method: 'nf4' }],
       overrides: [{ match: '*down_proj', method: 'fp4' }],
       export: 'bitsandbytes',
     });
-    expect(() => planSites(nano.checkpoint, nano.architecture, recipe)).toThrow(/expected nf4/);
+    const planned = planSites(nano.checkpoint, nano.architecture, recipe);
+    await expect(checkExport(recipe, planned)).rejects.toThrow(/expected nf4/);
   });
 });

@@ -42,7 +42,17 @@ const codesOf = (t: CompressedTensor | undefined) => {
   return { codes: Buffer.from(t.codes), scales: t.scales, zeroPoints: t.zeroPoints };
 };
 
-async function quantize(
+/** What the same recipe gave on the same text before. */
+const made = new Map<string, ReturnType<typeof quantizeOnce>>();
+function quantize(...args: Parameters<typeof quantizeOnce>) {
+  if (args[2]?.statistics) return quantizeOnce(...args);
+  const key = JSON.stringify(args);
+  const result = made.get(key) ?? quantizeOnce(...args);
+  made.set(key, result);
+  return result;
+}
+
+async function quantizeOnce(
   change: object,
   overrides: object[] = [],
   source: { calibration?: number[][]; statistics?: Statistics } = { calibration: few },

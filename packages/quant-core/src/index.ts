@@ -1,5 +1,6 @@
 export type * from './_fallback/api.js';
 export * from './affine.js';
+export * from './allocate.js';
 export type * from './api.js';
 export * from './clipping.js';
 export * from './cross-term.js';

@@ -41,7 +41,7 @@ export async function printEstimate(cli: Context, model: OpenModel, recipe: Reci
   terminal.out(
     [
       '',
-      `output   ${formatBytes(e.outputBytes)}${e.bitsPerWeight ? ` · ${e.bitsPerWeight.toFixed(3)} bits per weight` : ''}`,
+      `output   ${recipe.budget ? 'at most ' : ''}${formatBytes(e.outputBytes)}${e.bitsPerWeight ? ` · ${e.bitsPerWeight.toFixed(3)} bits per weight` : ''}`,
       `memory   at most ${formatBytes(e.peakRss)}`,
       `disk     ${formatBytes(e.outputBytes + e.workBytes)} while at work`,
       `time     about ${formatSeconds(e.seconds)} of one processor`,

@@ -5,6 +5,7 @@
 import type { PairReport } from '@lmq/pipeline';
 import { openModel, quantizeModel } from '@lmq/pipeline/node';
 import type { Command } from 'commander';
+import { budgetMap } from '../budget-map.js';
 import { addNonFinite, type NonFiniteFlags, watchNonFinite } from '../non-finite.js';
 import { bytes, makeBackend } from '../options.js';
 import { addRecipeOptions, calibrationOf, type RecipeFlags, readRecipe } from '../recipe-options.js';
@@ -64,6 +65,12 @@ export function addQuantize(lmq: Command, cli: Context): void {
         );
         terminal.out(`${table(['scales', 'taken from', 'linears', 'choice', 'error'], rows)}\n`);
         for (const { name, why } of report.equalized.flatMap((e) => e.skipped)) terminal.say(`${name} was not scaled: ${why}`);
+      }
+      if (report.budget) {
+        const { bitsPerWeight, bits, measure, error } = report.budget;
+        terminal.out(
+          `${budgetMap(report.budget)}${bitsPerWeight.toFixed(3)} of ${bits} bits per weight · ${measure} error ${error.toPrecision(3)}\n\n`,
+        );
       }
       if (report.layers.length) {
         terminal.out(

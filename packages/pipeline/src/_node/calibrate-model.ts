@@ -123,7 +123,8 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
     const sizes = calibration.map((w) => w.length * architecture.hidden);
     const resume = await resumePoint(work, sizes);
     for await (const block of calibrateBlocks({ ...opts, checkpoint, architecture, store: fileStores(work.path), resume })) {
-      const saved = [...block.hessians].map(([input, h]) => savedInput(input, h, block.reached.get(input)));
+      const facts = (input: string) => ({ reached: block.reached.get(input), share: block.shares.get(input) });
+      const saved = [...block.hessians].map(([input, h]) => savedInput(input, h, facts(input)));
       await work.commit(
         block.layer,
         toStatistics(origin, saved).tensors,

@@ -5,7 +5,7 @@
  */
 import { basename, resolve } from 'node:path';
 import { type Checkpoint, isBlockFileType } from '@lmq/checkpoints';
-import { BLOCK_TYPES } from '@lmq/formats';
+import { isBlockType } from '@lmq/formats';
 import { LmqError, type LongCallOpts } from '@lmq/tensor';
 import { isFolderName } from '../_folders/table.js';
 import type { ExportName, Recipe } from '../api.js';
@@ -125,7 +125,7 @@ async function plan({ checkpoint, architecture, companions, linears }: HfModel, 
     });
   const recipe: Recipe = { ...parseRecipe({ stages: [] }), export: target };
   const fileType = fileTypeOf(recipe);
-  if (isBlockFileType(fileType) && !Object.hasOwn(BLOCK_TYPES, fileType.toUpperCase()))
+  if (isBlockFileType(fileType) && !isBlockType(fileType.toUpperCase()))
     throw new LmqError('export/unsupported', `${fileType} is a mixture of types, which quantizing makes`, {
       op: 'convert',
       found: target,

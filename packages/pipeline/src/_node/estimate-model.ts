@@ -3,14 +3,19 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import { BLOCK_TYPES } from '@lmq/formats';
+import { isBlockType } from '@lmq/formats';
 import type { Backend, BlockType } from '@lmq/tensor';
+import { estimateMeasuring } from '../_budget/estimate.js';
 import { estimateEqualize } from '../_equalize/estimate.js';
 import { checkEqualize, equalizedTensors } from '../_equalize/plan.js';
 import { estimateFisher } from '../_fisher-estimate.js';
 import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
-import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
+import { type BudgetLinear, candidatesOf, largestChoice, type PlannedCandidate, planBudget } from '../budget.js';
+import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds, observedRanges } from '../estimate.js';
+import { checkExport } from '../export-rules.js';
+import { rangeKey } from '../input-quant.js';
+import { checkMeasure } from '../measure-blocks.js';
 import { calibrates, isAsymmetric, type PlannedSite, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
 import { checkStatistics } from '../statistics.js';
@@ -23,9 +28,9 @@ import { ggufBytesOf, type Placed, planGguf } from './plan-gguf.js';
 import { checkImportance, type QuantizeModelOpts, sitesToCollect } from './quantize-model.js';
 
 export interface Estimate {
-  /** Of all tensors in the output; exact. */
+  /** Of all tensors in the output; exact, with a budget at most. */
   outputBytes: number;
-  /** Over the quantized linears; exact. */
+  /** Over the quantized linears; exact, with a budget at most. */
   bitsPerWeight: number;
   /** Of the working folder while the work goes on. */
   workBytes: number;
@@ -62,19 +67,23 @@ export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration'
 /**
  * Estimates a run of `quantizeModel`. Reads headers only.
  * @param backend of one thread: on the small matrices that it is measured with, threads would wait for each other most of the time
- * @throws LmqError what `planSites` and `checkStatistics` throw, so that it also serves as a check of the recipe
+ * @throws LmqError what `planSites`, `checkExport` and `checkStatistics` throw, so that it also serves as a check of the recipe
  */
 export async function estimateModel(
   model: OpenModel,
-  recipe: Recipe,
+  asked: Recipe,
   backend: Backend,
   { calibration = [], statistics, fisher, importance, threads = backend.threads }: EstimateModelOpts = {},
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
+  checkMeasure(asked, statistics);
+  const plan = asked.budget && (await planBudget(checkpoint, a, asked));
+  const { recipe, spare } = plan ? largestChoice(asked, plan, await storedSize(model, asked)) : { recipe: asked, spare: 0 };
   const planned = planSites(checkpoint, a, recipe);
+  await checkExport(recipe, planned);
   checkEqualize(checkpoint, a, recipe, statistics ?? fisher);
   if (statistics) checkStatistics(statistics, planned);
-  const collected = sitesToCollect(planned, fisher, calibration);
+  const collected = sitesToCollect([...planned, ...candidatesOf(plan)], fisher, calibration);
   checkImportance(importance, recipe);
   const solves = planned.some((p) => calibrates(p.stage));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
@@ -96,7 +105,7 @@ export async function estimateModel(
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
   else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
   else if (isFolderName(recipe.export)) {
-    const format = folderFormat(recipe.export);
+    const format = await folderFormat(recipe.export);
     const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
     const packed = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype, planned)]));
     for (const [name, bytes] of tensorBytes) outputBytes += packed.get(name) ?? bytes;
@@ -108,8 +117,9 @@ export async function estimateModel(
     const folder = model.folder!;
     const { tensors } = await planGguf(view, { architecture: a, folder, recipe, name: basename(resolve(folder)), importance });
     for (const t of tensors) outputBytes += ggufBytesOf(t);
-    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => Object.hasOwn(BLOCK_TYPES, t.type)));
+    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => isBlockType(t.type)));
   }
+  outputBytes += spare;
   // exports that decode to float32
   const elements = [...checkpoint.tensors.values()].map((t) => t.shape.reduce((n, d) => n * d, 1));
   const widest = recipe.export === 'onnx' || recipe.export === 'gguf:f32' ? 4 * Math.max(...elements) : 0;
@@ -125,18 +135,20 @@ export async function estimateModel(
   }
   const trials = (cpuMs() - measuring) / 1000;
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
-  const measured = await measureRates(backend, costliest?.stage, cpuMs);
+  const ranges = new Map([...observedRanges(planned).values()].map(({ range }) => [rangeKey(range), range]));
+  const measured = await measureRates(backend, costliest?.stage, ranges, cpuMs);
   const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds - trials }; // a run spends the same
   const sourceBytes = [...stored.values()].reduce((n, b) => n + b, 0);
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
   const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
   const gradients = estimateFisher(a, collected.length ? planned : [], text, measured.rates, tensorBytes);
   const equalize = estimateEqualize(a, recipe, planned, text, measured.rates);
+  const measuringPass = plan && estimateMeasuring(a, plan, asked.budget!, statistics ? [] : lengths, measured.rates, stored);
   const grows: Record<keyof typeof RUNTIME_BYTES, boolean> = {
     rtn: true,
     ggml: blocks.length > 0,
-    statistics: solves,
-    gptq: windows !== null,
+    statistics: solves || asked.budget?.measure === 'output',
+    gptq: windows !== null || asked.budget?.measure === 'kl',
     equalize: equalize.steps.length > 0,
     fisher: gradients.steps.length > 0,
     gptaq: asymmetric,
@@ -146,21 +158,41 @@ export async function estimateModel(
     start,
     look,
     ...encode,
+    ...(measuringPass?.steps ?? []),
     ...equalize.steps,
     ...gradients.steps,
     ...estimateSeconds(a, planned, windows, measured.rates, outputBytes),
   ];
   return {
     outputBytes,
-    bitsPerWeight: weights ? (codeBytes * 8) / weights : 0,
-    workBytes: workBytes + (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) + equalize.workBytes + gradients.workBytes,
+    bitsPerWeight: asked.budget?.bits ?? (weights ? (codeBytes * 8) / weights : 0),
+    workBytes:
+      workBytes +
+      (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) +
+      equalize.workBytes +
+      gradients.workBytes +
+      (measuringPass?.workBytes ?? 0),
     seconds: steps.reduce((n, s) => n + s.seconds, 0),
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
         runtime +
-        SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory, gradients.memory),
+        SLACK *
+          Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory, gradients.memory, measuringPass?.memory ?? 0),
     ),
     steps,
+  };
+}
+
+/** How many bytes an export stores of what a budget chooses for a linear. */
+async function storedSize({ folder }: OpenModel, { export: target }: Recipe): Promise<(l: BudgetLinear, c: PlannedCandidate) => number> {
+  if (target === 'onnx') return (l, c) => (c.stage ? c.bytes : 4 * l.out * l.in);
+  if (!isFolderName(target)) return (_, c) => c.bytes;
+  const format = await folderFormat(target);
+  const dtype = dtypeOf(await configOf({ folder, files: {} }));
+  return (l, { stage, bytes }) => {
+    if (!stage) return bytes;
+    const p = { ...l, stage };
+    return format.bytes(p, dtype, [p]);
   };
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { type Checkpoint, LMQ_MANIFEST, type LmqEntry, lmqManifest, type TensorToWrite, toLmqTensors } from '@lmq/checkpoints';
 import { createFolder, type PlaceOpts, writeShards } from '@lmq/checkpoints/node';
 import { createPhase, type LongCallOpts } from '@lmq/tensor';
-import type { LayerReport } from '../api.js';
+import type { BudgetReport, LayerReport } from '../api.js';
 import { type Companions, writeCompanions } from './companions.js';
 
 export interface ExportLmqOpts extends LongCallOpts, PlaceOpts {
@@ -18,6 +18,8 @@ export interface ExportLmqOpts extends LongCallOpts, PlaceOpts {
   info: Record<string, unknown>;
   /** Kept in lmq-report.json. */
   layers?: LayerReport[];
+  /** Kept there, too. */
+  budget?: BudgetReport;
 }
 
 /** Writes the folder; it appears under its name only when it is whole. */
@@ -40,7 +42,8 @@ export async function exportLmq(checkpoint: Checkpoint, opts: ExportLmqOpts): Pr
     }
     await writeShards(folder.dir, tensors, { signal: opts.signal, onProgress: opts.onProgress });
     const notes = await writeCompanions(opts.companions, folder.dir);
-    if (opts.layers) await writeFile(join(folder.dir, 'lmq-report.json'), `${JSON.stringify({ layers: opts.layers }, null, 1)}\n`);
+    const { layers, budget } = opts;
+    if (layers) await writeFile(join(folder.dir, 'lmq-report.json'), `${JSON.stringify({ layers, budget }, null, 1)}\n`);
     await writeFile(join(folder.dir, LMQ_MANIFEST), lmqManifest(entries, opts.info));
     await folder.commit();
     return { bytes, notes };

@@ -12,12 +12,14 @@ import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { checkEqualize } from '../_equalize/plan.js';
 import { isFolderName } from '../_folders/table.js';
 import { usesFisher } from '../_own-grids.js';
-import type { EqualizeReport, LayerReport, Recipe } from '../api.js';
+import type { BudgetReport, EqualizeReport, LayerReport, Recipe } from '../api.js';
+import { allocateBudget, candidatesOf, type LinearErrors, planBudget } from '../budget.js';
 import { equalizeBlocks } from '../equalize-blocks.js';
-import { outputKind } from '../export-rules.js';
+import { checkExport, outputKind } from '../export-rules.js';
 import { checkFisher, type Fisher, fisherIn, fisherTensors, type SavedFisher } from '../fisher.js';
 import { fisherBlocks } from '../fisher-blocks.js';
 import type { Importance } from '../importance.js';
+import { checkMeasure, measureBlocks } from '../measure-blocks.js';
 import { stack } from '../overlay.js';
 import { type PlannedSite, planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
@@ -73,6 +75,8 @@ export interface QuantizeModelReport {
   layers: LayerReport[];
   /** Of each block and stage that equalizes. */
   equalized?: EqualizeReport[];
+  /** How the recipe's budget was spent. */
+  budget?: BudgetReport;
   /** What the export changed, if anything. */
   notes: string[];
 }
@@ -82,6 +86,7 @@ interface BlockFacts {
   manifest: string;
   layers: LayerReport[];
   equalized?: EqualizeReport;
+  measured?: LinearErrors[];
 }
 
 /**
@@ -102,9 +107,12 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   }
   const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
+  await checkExport(recipe, planned);
   checkEqualize(model.checkpoint, architecture, recipe, statistics ?? fisher);
+  checkMeasure(recipe, statistics);
+  const plan = recipe.budget && (await planBudget(model.checkpoint, architecture, recipe));
   if (statistics) checkStatistics(statistics, planned);
-  const collected = sitesToCollect(planned, fisher, opts.calibration);
+  const collected = sitesToCollect([...planned, ...candidatesOf(plan)], fisher, opts.calibration);
   checkImportance(opts.importance, recipe);
   if (opts.maxShardBytes !== undefined && outputKind(recipe.export) === 'folder') {
     throw new LmqError('argument/option', 'the size of parts is for GGUF files', {
@@ -119,25 +127,40 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   const calibration = opts.calibration ?? [];
   const fingerprint: Fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
-    recipe: JSON.stringify({ equalize: recipe.equalize, stages: recipe.stages, include: recipe.include, overrides: recipe.overrides }),
+    recipe: JSON.stringify({
+      equalize: recipe.equalize,
+      stages: recipe.stages,
+      include: recipe.include,
+      overrides: recipe.overrides,
+      budget: recipe.budget,
+    }),
     ...(statistics
       ? { statistics: JSON.stringify([statistics.origin, await fileState(statistics.file)]) }
       : { 'calibration text': windowsDigest(calibration) }),
     ...(fisher && { fisher: JSON.stringify([fisher.origin, await fileState(fisher.file)]) }),
     ...policyPrint(nonFinite),
   };
+  /** The errors of all candidates of the budget, which a pass of its own measures. */
+  const measure = async (pass: WorkPass<BlockFacts>, sizes: readonly number[]): Promise<LinearErrors[]> => {
+    const resume = await pass.resume(sizes);
+    for await (const { layer, linears } of measureBlocks({ ...opts, checkpoint, architecture, store: pass.store, resume }))
+      await commit(pass, checkpoint, { layer, weights: new Map() }, { layers: [], measured: linears });
+    return pass.finished.flatMap((b) => b.facts.measured ?? []);
+  };
   return withWorkFolder(output, { fingerprint, restart, keep: collected.length > 0 }, async (work: WorkFolder<BlockFacts>) => {
     const resumedBlocks = work.finished.length;
     const sizes = calibration.map((w) => w.length * architecture.hidden);
-    const { equalize = [], ...quantizing } = recipe;
+    const { equalize = [] } = recipe;
     const count = equalize.length + (collected.length ? 1 : 0) + 1;
     const passes = Array.from({ length: count }, (_, i) => passOf(work, i, architecture.layers + 1)); // with the head
     const last = passes.pop()!;
     const gradients = collected.length ? passes.pop() : undefined;
+    const spent = plan && allocateBudget(recipe, plan, await measure(passOf(work, count, architecture.layers + 1), sizes));
+    const { equalize: _, ...quantizing } = spent?.recipe ?? recipe;
     let result: Checkpoint = checkpoint;
     for (const [i, pass] of passes.entries()) {
       const common = { ...opts, checkpoint: result, architecture, store: pass.store, resume: await pass.resume(sizes) };
-      for await (const block of equalizeBlocks({ ...common, stage: equalize[i]! }))
+      for await (const block of equalizeBlocks({ ...common, recipe: { ...quantizing, equalize }, stage: equalize[i]! }))
         await commit(pass, checkpoint, block, { layers: [], equalized: block.report });
       result = laidOver(result, pass);
     }
@@ -154,7 +177,8 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     result = laidOver(result, last);
     const quantized = last.finished.flatMap((b) => b.facts.layers);
     const equalized = passes.flatMap((p) => p.finished.flatMap((b) => b.facts.equalized ?? []));
-    const written = await exportModel(result, { ...opts, ...source, output, layers: quantized, beforeRename: work.placing });
+    const exported = { ...opts, ...source, output, layers: quantized, budget: spent?.report, beforeRename: work.placing };
+    const written = await exportModel(result, { ...exported, recipe: { ...quantizing, ...(equalize.length && { equalize }) } });
     const { bytes, notes } = written;
     const layers = [...quantized, ...written.layers];
     const weights = layers.reduce((sum, l) => sum + l.weights, 0);
@@ -168,6 +192,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       resumedBlocks,
       layers,
       ...(equalized.length && { equalized }),
+      ...(spent && { budget: spent.report }),
       notes,
     };
   });
@@ -176,7 +201,8 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
 /** Writes the result in the format of the recipe. */
 async function exportModel(
   result: Checkpoint,
-  opts: QuantizeModelOpts & PlaceOpts & { architecture: Architecture; folder: string; name: string; layers: LayerReport[] },
+  opts: QuantizeModelOpts &
+    PlaceOpts & { architecture: Architecture; folder: string; name: string; layers: LayerReport[]; budget?: BudgetReport },
 ): Promise<ExportedGguf> {
   const { architecture, recipe, folder, output } = opts;
   const target = recipe.export;
@@ -195,7 +221,7 @@ async function exportModel(
  */
 export function sitesToCollect(planned: readonly PlannedSite[], fisher: Fisher | undefined, calibration: readonly unknown[] = []): Site[] {
   if (fisher) checkFisher(fisher, planned);
-  const users = fisher ? [] : planned.filter((p) => usesFisher(p.stage)).map((p) => p.site);
+  const users = fisher ? [] : [...new Set(planned.filter((p) => usesFisher(p.stage)).map((p) => p.site))];
   if (!users.length || calibration.length) return users;
   throw new LmqError('calibration/short', 'SqueezeLLM counts weights by squared gradients, which need calibration text', {
     op: 'quantize',

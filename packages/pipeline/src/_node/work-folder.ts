@@ -89,12 +89,22 @@ export async function withWorkFolder<Facts, T>(
  */
 export async function removeFinishedWork(output: string): Promise<boolean> {
   const path = workPath(output);
-  const known = join(path, 'output.json');
-  if (!(await exists(output)) || !(await exists(known))) return false;
-  if ((await readJson(known)) !== (await identity(output))) return false;
+  if (!(await exists(output)) || !(await exists(path))) return false;
+  const left = await readdir(path);
+  const known = left.includes(OUTPUT) && (await readJson(join(path, OUTPUT))) === (await identity(output));
+  if (left.length && !known) return false;
   await refuseRunning(path);
-  await rm(path, { recursive: true, force: true });
+  await removeFolder(path);
   return true;
+}
+
+/** What the output will be known by; see `identity`. */
+const OUTPUT = 'output.json';
+
+/** Removes a working folder, last of all by what its output is known: killed in the middle, the next run still recognizes the folder. */
+async function removeFolder(path: string): Promise<void> {
+  for (const file of await readdir(path)) if (file !== OUTPUT) await rm(join(path, file), { recursive: true, force: true });
+  await rm(path, { recursive: true, force: true });
 }
 
 /** Tells files and folders apart under any name, until they are changed. */
@@ -177,11 +187,11 @@ export async function openWorkFolder<Facts>(output: string, { fingerprint, resta
       await writeText(join(path, `block-${layer}.json`), JSON.stringify(facts));
       finished.push(await openBlock(path, layer));
     },
-    placing: async (temporary) => writeText(join(path, 'output.json'), JSON.stringify(await identity(temporary))),
+    placing: async (temporary) => writeText(join(path, OUTPUT), JSON.stringify(await identity(temporary))),
     close,
     async remove() {
       await close();
-      await rm(path, { recursive: true, force: true });
+      await removeFolder(path);
     },
   };
 }
