@@ -34,8 +34,10 @@ export async function lmq(args: string[]): Promise<Run> {
   busy = true;
   const catchInto =
     (name: keyof typeof printed): typeof stdout.write =>
-    (text) => {
+    (text: string | Uint8Array, ...rest: unknown[]) => {
       printed[name] += text;
+      const done = rest.find((x) => typeof x === 'function'); // an encoding may come before it
+      if (done) queueMicrotask(done as () => void);
       return true;
     };
   stdout.write = catchInto('stdout');
