@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { wasmBackend } from '../../packages/kernels-wasm/dist/index.js';
 import { parseRecipe } from '../../packages/pipeline/dist/index.js';
-import { openModel, quantizeModel } from '../../packages/pipeline/dist/node.js';
+import { convertModel, openModel, quantizeModel } from '../../packages/pipeline/dist/node.js';
 import { distance, ours, startLlama, theirs } from '../llama.mjs';
 import { LLAMA, writeSynthetic } from '../synthetic.mjs';
 
@@ -86,5 +86,10 @@ for (const [name, config] of Object.entries(CASES)) {
     assert.ok(d.mean <= MEAN && d.worst <= WORST, `mean ${d.mean} > ${MEAN} or worst ${d.worst} > ${WORST}`);
     const own = distance(a, again);
     assert.ok(own.worst <= 1e-3, `our reader of the file is ${own.worst} away`);
+    const file = await openModel(output); // nothing but the file says how the model is built
+    await convertModel(file, { export: 'safetensors', output: `${folder}-back` });
+    await file.close();
+    const back = distance(a, await ours(`${folder}-back`, backend, IDS));
+    assert.ok(back.worst <= 1e-3, `the folder made of the file is ${back.worst} away`);
   });
 }

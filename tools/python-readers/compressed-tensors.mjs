@@ -64,6 +64,7 @@ const cases = {
   mixed: {
     quantize: (w, name) => (name.includes('mlp') ? int(4, { symmetric: true, groupSize: 64 })(w) : fp8(1, Infinity)(w)),
   },
+  mixed_asym: { quantize: (w, name) => int(name === 'model.layers.0.self_attn.o_proj.weight' ? 5 : 8, {})(w) },
 };
 
 for (const [name, { quantize, opts = {}, activations }] of Object.entries(cases)) {

@@ -23,10 +23,20 @@ export interface WeightArgs {
   actOrder: boolean;
 }
 
+/** How inputs are rounded to int8 at run time. */
+export interface DeclaredInput {
+  per: 'tensor' | 'token';
+  symmetric: boolean;
+  /** By a scale that is stored beside the weight. */
+  fixed: boolean;
+}
+
 export interface WeightGroup {
   /** How its weights are stored; `undefined` when a file of mixed precision does not say. */
   format?: string;
   weights: WeightArgs;
+  /** Of its linears, where they can be multiplied so. */
+  input?: DeclaredInput;
 }
 
 export interface CompressedTensorsConfig {
@@ -118,23 +128,37 @@ function addGroup(name: string, value: unknown, format: string, into: Compressed
     (Array.isArray(value) ? presetScheme(name) : fieldsOf(value)) ??
     bad('a group of the configuration is none, and no scheme by its name', name);
   listOf(Array.isArray(value) ? { targets: value } : named, 'targets', where);
+  const own = formatOf(named, where) ?? format;
+  const ofWeights = field(named, 'weights');
+  const weights =
+    ofWeights === undefined ? undefined : weightArgs(fieldsOf(ofWeights) ?? bad('weights is not an object', ofWeights), where);
+  let input: DeclaredInput | undefined;
   for (const [key, what] of [
     ['input_activations', 'inputs'],
     ['output_activations', 'outputs'],
   ] as const) {
     const args = field(named, key);
     if (args === undefined) continue;
-    const rounded = activations(fieldsOf(args) ?? bad(`${key} is not an object`, args), where);
+    const of = fieldsOf(args) ?? bad(`${key} is not an object`, args);
+    const rounded = activations(of, where);
+    if (key === 'input_activations' && weights && own !== 'dense') input = int8Input(of, weights, where);
+    if (key === 'input_activations' && input) continue;
     const warning = `The model was made for ${what} of its linears in ${rounded}; lmq does not round them so.`;
     if (!into.warnings.includes(warning)) into.warnings.push(warning);
   }
-  const weights = field(named, 'weights');
-  if (weights === undefined) return;
-  const own = formatOf(named, where) ?? format;
-  into.groups.push({
-    ...(own !== 'mixed-precision' && { format: own }),
-    weights: weightArgs(fieldsOf(weights) ?? bad('weights is not an object', weights), where),
-  });
+  if (weights) into.groups.push({ ...(own !== 'mixed-precision' && { format: own }), weights, ...(input && { input }) });
+}
+
+/** Inputs in int8 that these weights are multiplied with in integers, as `InputQuant` needs them; else `undefined`. */
+function int8Input(of: Fields, weights: WeightArgs, where: Where): DeclaredInput | undefined {
+  const { type, strategy, groupSize = 32, actOrder } = weights;
+  const multiplied = type === 'int' && strategy !== 'block' && groupSize % 32 === 0 && !actOrder;
+  if (!multiplied || (configText(of, ['type'], where) ?? 'int') !== 'int' || bitsOf(of, where) !== 8) return undefined;
+  const per = configText(of, ['strategy'], where) ?? 'tensor';
+  const dynamic = field(of, 'dynamic') ?? false;
+  if (per !== 'tensor' && !(per === 'token' && dynamic === true)) return undefined;
+  if (typeof dynamic !== 'boolean') return undefined;
+  return { per, symmetric: configFlag(of, 'symmetric', where) ?? true, fixed: !dynamic };
 }
 
 function weightArgs(of: Fields, where: Where): WeightArgs {

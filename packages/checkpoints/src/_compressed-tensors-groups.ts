@@ -3,7 +3,7 @@
  * @module
  */
 import { fail } from './_checks.js';
-import type { WeightArgs, WeightGroup } from './_compressed-tensors-config.js';
+import type { DeclaredInput, WeightArgs, WeightGroup } from './_compressed-tensors-config.js';
 import type { PackedLinear } from './_packed-linears.js';
 
 export type Block = [rows: number, cols: number];
@@ -24,6 +24,8 @@ export interface Chosen {
   symmetric: boolean;
   /** Whether columns are in act-order; `undefined` when those that fit differ in it. */
   actOrder: boolean | undefined;
+  /** How inputs are rounded; `several` when those that fit do not agree. */
+  input: DeclaredInput | 'several' | undefined;
 }
 
 /** The shape of `weight_scale`. @throws LmqError `file/format` when it is of another dtype or empty */
@@ -38,9 +40,9 @@ export function scaleShape({ linear }: Candidates, dtypes: readonly string[]): r
  * @throws LmqError `model/config` when no group fits, or some that fit mean different weights
  */
 export function chooseGroup(of: Candidates, fits: (args: WeightArgs) => Block | undefined): Chosen {
-  const found = of.groups.flatMap(({ weights }) => {
+  const found = of.groups.flatMap(({ weights, input }) => {
     const block = fits(weights);
-    return block ? [{ weights, block }] : [];
+    return block ? [{ weights, input, block }] : [];
   });
   const [first] = found;
   if (!first) return noGroup(of);
@@ -52,6 +54,7 @@ export function chooseGroup(of: Candidates, fits: (args: WeightArgs) => Block | 
     block: first.block,
     symmetric: found.every((f) => f.weights.symmetric),
     actOrder: found.every((f) => f.weights.actOrder === actOrder) ? actOrder : undefined,
+    input: found.every((f) => JSON.stringify(f.input) === JSON.stringify(first.input)) ? first.input : 'several',
   };
 }
 

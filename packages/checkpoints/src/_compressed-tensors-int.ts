@@ -15,8 +15,13 @@ import { allAre, type LinearPlan, type PackedLinear, SCALES, wrongShape } from '
 
 type Shape = [out: number, inputs: number];
 
+/** A linear whose configuration may say how its inputs are rounded. */
+export interface IntPlan extends LinearPlan {
+  declared: Chosen['input'];
+}
+
 /** `pack-quantized`: `weight_packed` [out, words], `weight_shape`, zero points packed along the output. */
-export async function planPacked(of: Candidates, wanted?: CompressedTensorsPacking): Promise<LinearPlan> {
+export async function planPacked(of: Candidates, wanted?: CompressedTensorsPacking): Promise<IntPlan> {
   const { linear } = of;
   const [out, words] = linear.shape('weight_packed', ['I32'], 2) as Shape;
   const inputs = await storedInputs(linear, out);
@@ -59,7 +64,7 @@ export async function planPacked(of: Candidates, wanted?: CompressedTensorsPacki
 }
 
 /** `int-quantized`, `naive-quantized`: `weight` int8, whatever the bits. */
-export function planInt8(of: Candidates): LinearPlan {
+export function planInt8(of: Candidates): IntPlan {
   const { linear } = of;
   const shape = linear.shape('weight', ['I8'], 2) as Shape;
   const scales = scaleShape(of, SCALES);
@@ -114,7 +119,7 @@ interface Reads {
   zeros?: (() => Promise<Uint8Array>) | undefined;
 }
 
-function plan(linear: PackedLinear, shape: Shape, { bits, block, symmetric, actOrder }: Chosen, reads: Reads): LinearPlan {
+function plan(linear: PackedLinear, shape: Shape, { bits, block, symmetric, actOrder, input }: Chosen, reads: Reads): IntPlan {
   const [, inputs] = shape;
   const has = (part: string) => linear.parts.has(part);
   const stored = linear.parts.get('weight_scale')!.shape;
@@ -130,6 +135,7 @@ function plan(linear: PackedLinear, shape: Shape, { bits, block, symmetric, actO
   return {
     shape,
     format: `affine ${bits}-bit ${blockName(block, shape)}`,
+    declared: input,
     async read(): Promise<Affine> {
       const codes = await reads.codes();
       const format = DTYPES.get(linear.dtype('weight_scale'))!.float!;

@@ -5,7 +5,7 @@
  * {@link writeLayout} and {@link planLayout} mirror each other, kind by kind.
  * @module
  */
-import { BLOCK_TYPES, FLOAT_TRAITS, isFloatZeros, MINIFLOAT_FORMATS, rowBytes, scaleGrid } from '@lmq/formats';
+import { BLOCK_TYPE_NAMES, BLOCK_TYPES, FLOAT_TRAITS, isFloatZeros, MINIFLOAT_FORMATS, rowBytes, scaleGrid } from '@lmq/formats';
 import {
   type Affine,
   type BlockType,
@@ -297,7 +297,7 @@ export function planLayout(json: unknown, path: string, original: readonly numbe
     }
     case 'blocks': {
       only('type');
-      const type = oneOf<BlockType>(of.type, 'block type', Object.keys(BLOCK_TYPES) as BlockType[]);
+      const type = oneOf<BlockType>(of.type, 'block type', BLOCK_TYPE_NAMES);
       const { blockSize, blockBytes } = BLOCK_TYPES[type];
       if (cols % blockSize !== 0) r.fail('rows are not whole blocks', `a multiple of ${blockSize}`, cols);
       claim('blocks', [rows, (cols / blockSize) * blockBytes], 'U8');

@@ -3,7 +3,7 @@
  * several tensors, such as `<module>.qweight`, `.qzeros`, `.scales` …, and all else is as in any checkpoint.
  * @module
  */
-import type { Affine, CompressedTensor, ErrorFacts } from '@lmq/tensor';
+import type { Affine, CompressedTensor, ErrorFacts, InputQuant } from '@lmq/tensor';
 import { fail, missingTensor } from './_checks.js';
 import { DTYPES } from './_dtypes.js';
 import { floatData } from './_floats.js';
@@ -30,6 +30,8 @@ export interface LinearPlan {
   shape: [out: number, inputs: number];
   /** What `TensorInfo.format` says. */
   format: string;
+  /** How its input is quantized at run time, where the checkpoint says so. */
+  input?: InputQuant;
   read(): Promise<CompressedTensor>;
 }
 
@@ -122,6 +124,7 @@ export async function openPackedByData(
 function planned(physical: SafetensorsFile, { format, parts: [codes] }: PackedFormat, linears: [PackedLinear, LinearPlan][]): Checkpoint {
   const modules = new Map(linears.map((entry) => [entry[0].module, entry]));
   const plans = new Map<string, LinearPlan>();
+  const inputs = new Map<string, InputQuant>();
   const tensors = new Map<string, TensorInfo>();
   for (const [name, info] of physical.tensors) {
     const [module, part] = split(name);
@@ -135,6 +138,7 @@ function planned(physical: SafetensorsFile, { format, parts: [codes] }: PackedFo
       if (n !== plan.shape[0]) wrongShape(linear, 'bias', [plan.shape[0]]);
     }
     plans.set(weight, plan);
+    if (plan.input) inputs.set(weight, plan.input);
     let bytes = 0;
     for (const [p, { bytes: n }] of linear.parts) if (p !== 'bias') bytes += n;
     tensors.set(weight, { name: weight, shape: plan.shape, format: plan.format, bytes, file: info.file });
@@ -143,6 +147,7 @@ function planned(physical: SafetensorsFile, { format, parts: [codes] }: PackedFo
     format,
     tensors,
     metadata: physical.metadata,
+    ...(inputs.size > 0 && { inputs }),
     async read(name) {
       const plan = plans.get(name);
       if (!plan) return tensors.has(name) ? physical.read(name) : missingTensor(name, physicalName(physical), 'read');

@@ -3,6 +3,7 @@
  * guide of protobuf.dev.
  * @module
  */
+import { concat } from './_concat.js';
 
 const utf8 = new TextEncoder();
 
@@ -37,16 +38,6 @@ export function protoFloat(field: number, value: number): Uint8Array {
   const out = new Uint8Array(5);
   out[0] = field * 8 + FIXED32;
   new DataView(out.buffer).setFloat32(1, value, true);
-  return out;
-}
-
-export function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const p of parts) {
-    out.set(p, at);
-    at += p.length;
-  }
   return out;
 }
 

@@ -39,7 +39,7 @@ export interface Checkpoint {
   readonly nonFinite?: 'warn' | 'zero';
   /** How the inputs of linears are quantized at run time, by the name of the weight; those that are not here are not. */
   readonly inputs?: ReadonlyMap<string, InputQuant>;
-  /** What the model was made for and its weights do not show, e.g. that inputs are rounded to int8. */
+  /** What the model was made for and its weights do not show, e.g. that inputs are rounded to FP8. */
   readonly warnings?: readonly string[];
   /**
    * Reads one tensor. The result is 2-D: leading axes are merged, a vector of n becomes `[1, n]`.

@@ -34,8 +34,8 @@ export interface OpenBitsandbytesOpts {
 }
 
 /**
- * Opens a bitsandbytes checkpoint: `<module>.weight` is `lut` [out, in] of 4 bits, or `affine` of 8 with a scale per row; everything else as
- * it is. Which linears are quantized, and how, the tensors say; the configuration must not say 8 bits of 4-bit ones or the other way round.
+ * Opens a bitsandbytes checkpoint: `<module>.weight` is `lut` [out, in] of 4 bits, or `affine` of 8 with a scale per row, whose inputs
+ * are those of LLM.int8() with the configuration's `llm_int8_threshold`; everything else as it is. Which linears are quantized, and how, the tensors say; the configuration must not say 8 bits of 4-bit ones or the other way round.
  * @param physical one file or all shards; closed by the result's `close`
  * @param config `quantization_config` of config.json
  * @throws LmqError `model/unsupported` for a variant that is not read, `model/config` for a configuration that contradicts the file,
@@ -48,6 +48,7 @@ export async function openBitsandbytes(
   { file = 'config.json' }: OpenBitsandbytesOpts = {},
 ): Promise<Checkpoint> {
   const bits = bitsOf(config, file);
+  const threshold = thresholdOf(config, file);
   const format = { format: 'bitsandbytes', op: OP, parts: ['weight', ...OWN], own: OWN, marks: [...STATES, 'SCB'] } as const;
   return openPackedByData(physical, format, async (linear) => {
     const found = linear.parts.has('SCB') ? 8 : 4;
@@ -58,7 +59,7 @@ export async function openBitsandbytes(
         found: `${found} bits`,
         hint: `Set load_in_${found}bit in ${file}.`,
       });
-    return found === 8 ? planRows(linear) : planTable(linear);
+    return found === 8 ? planRows(linear, threshold) : planTable(linear);
   });
 }
 
@@ -90,8 +91,16 @@ function bitsOf(config: unknown, file: string): 4 | 8 {
   return four ? 4 : 8;
 }
 
+/** Columns of an input with a magnitude of at least this are multiplied in floating point: 6 where nothing is said, as in Hugging Face. */
+function thresholdOf(config: unknown, file: string): number {
+  const where = { op: OP, file };
+  const threshold = field(configFields(config, where), 'llm_int8_threshold') ?? 6;
+  if (typeof threshold === 'number' && threshold >= 0 && threshold < Number.POSITIVE_INFINITY) return threshold;
+  return fail('model/config', 'llm_int8_threshold is not a magnitude', { ...where, expected: 'a number >= 0', found: threshold });
+}
+
 /** LLM.int8(). */
-function planRows(linear: PackedLinear): LinearPlan {
+function planRows(linear: PackedLinear, threshold: number): LinearPlan {
   const { where, parts } = linear;
   for (const part of parts.keys())
     if (part.startsWith('weight.')) fail('file/format', 'a linear has parts of 4 and of 8 bits', { ...where, found: part });
@@ -102,6 +111,7 @@ function planRows(linear: PackedLinear): LinearPlan {
   return {
     shape: [out, inputs],
     format: formatName(8, inputs, inputs),
+    input: { kind: 'llm-int8', threshold },
     async read() {
       const [order] = parts.has('weight_format') ? await linear.bytes('weight_format') : [0];
       if (order !== 0)

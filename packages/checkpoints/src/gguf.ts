@@ -2,8 +2,8 @@
  * Reading GGUF, versions 1 to 3, little-endian: the header in growing pieces, then tensors by range.
  * @module
  */
-import { BLOCK_TYPES } from '@lmq/formats';
-import type { BlockType, CompressedTensor, FloatFormat } from '@lmq/tensor';
+import { BLOCK_TYPE_NAMES, isBlockType } from '@lmq/formats';
+import type { CompressedTensor, FloatFormat } from '@lmq/tensor';
 import { asMatrix, fail, missingTensor, partOf } from './_checks.js';
 import { denseOf } from './_floats.js';
 import { GGUF_LIMITS, type GgufHeader, type GgufTensorEntry, NeedMore, parseGgufHeader } from './_gguf-header.js';
@@ -46,9 +46,6 @@ async function readHeader(source: ByteSource, most: number): Promise<GgufHeader>
   }
 }
 
-/** Whether lmq keeps and computes with blocks of this type. */
-const isBlockType = (name: string): name is BlockType => Object.hasOwn(BLOCK_TYPES, name);
-
 /** A value without its types: nested arrays become plain nested arrays. */
 function untyped(v: GgufValue): unknown {
   return v.type === 'array[]' ? (v.value as GgufValue[]).map(untyped) : v.value;
@@ -79,7 +76,7 @@ export async function openGguf(source: ByteSource, opts: OpenGgufOpts = {}): Pro
     const float = FLOATS.get(type);
     if (float) return denseOf(await bytesFor(t, first * step, count * step), float, shape);
     if (isBlockType(type)) return { kind: 'blocks', shape, type, data: await bytesFor(t, first * step, count * step) };
-    const hint = `lmq computes with ${[...FLOATS.keys(), ...Object.keys(BLOCK_TYPES)].join(', ')}; get the model in one of these.`;
+    const hint = `lmq computes with ${[...FLOATS.keys(), ...BLOCK_TYPE_NAMES].join(', ')}; get the model in one of these.`;
     return fail('model/unsupported', `the GGUF type ${type} is not one lmq computes with`, {
       op: 'read',
       file,

@@ -12,6 +12,6 @@ export {
   writeFileAtomic,
 } from './_node/atomic.js';
 export { type WriteGgufFileOpts, writeGgufFile } from './_node/gguf-parts.js';
-export { folderSource, openCheckpoint, readFolderText } from './_node/open.js';
+export { folderSource, openCheckpoint, readFileText, readFolderText } from './_node/open.js';
 export { type WriteShardsOpts, type WrittenShards, writeShards } from './_node/shards.js';
 export { fileSource } from './_node/source.js';

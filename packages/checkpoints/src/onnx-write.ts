@@ -4,7 +4,8 @@
  * @module
  */
 import { countOf, fail, MAX_DIM, mulSafe, roundUp } from './_checks.js';
-import { concat, protoFloat, protoMessage } from './_protobuf.js';
+import { concat } from './_concat.js';
+import { protoFloat, protoMessage } from './_protobuf.js';
 import type { ByteSink, TensorToWrite } from './api.js';
 import {
   ONNX_TYPES,

@@ -6,12 +6,6 @@ import { fail } from './_checks.js';
 import { type Fields, field, fieldsOf, textField } from './_object.js';
 import { hasPackedLinears } from './_packed-linears.js';
 import type { Checkpoint, SafetensorsFile } from './api.js';
-import { openAutoRound } from './auto-round.js';
-import { openAwq } from './awq.js';
-import { openBitsandbytes } from './bitsandbytes.js';
-import { openCompressedTensors } from './compressed-tensors.js';
-import { openGptq } from './gptq.js';
-import { openHqq } from './hqq.js';
 
 const OP = 'openQuantized';
 
@@ -51,8 +45,8 @@ export async function openQuantized(
   const file = inside !== undefined ? 'config.json' : method === 'awq' ? 'quant_config.json' : 'quantize_config.json';
   const where = { op: OP, file };
   if (!fields) return fail('model/config', 'the quantization has no configuration', { ...where, expected: 'an object', found: given });
-  const open = OPENERS.get(method ?? '');
-  if (!open)
+  const opener = OPENERS.get(method ?? '');
+  if (!opener)
     return fail('model/unsupported', 'the model is quantized by a method that lmq does not read', {
       ...where,
       expected: `quant_method ${[...OPENERS.keys()].join(', ')}`,
@@ -64,24 +58,24 @@ export async function openQuantized(
       op: OP,
       hint: 'Wrap it, e.g. with `guardNonFinite`, after this.',
     });
+  const open = await opener();
   return open(checkpoint, fields, { file });
 }
 
-/** By `quant_method`. */
-const OPENERS: ReadonlyMap<
-  string,
-  (physical: SafetensorsFile, config: Fields, opts: { file: string }) => Checkpoint | Promise<Checkpoint>
-> = new Map(
-  Object.entries({
-    gptq: openGptq,
-    awq: openAwq,
-    bitsandbytes: openBitsandbytes,
-    hqq: openHqq,
-    'auto-round': openAutoRound,
-    'intel/auto-round': openAutoRound, // its first versions
-    'compressed-tensors': openCompressedTensors,
-  }),
-);
+type Open = (physical: SafetensorsFile, config: Fields, opts: { file: string }) => Checkpoint | Promise<Checkpoint>;
+
+const autoRound = async () => (await import('./auto-round.js')).openAutoRound;
+
+/** By `quant_method`; the code of a method is loaded when a checkpoint asks for it. */
+const OPENERS = /* @__PURE__ */ new Map<string, () => Promise<Open>>([
+  ['gptq', async () => (await import('./gptq.js')).openGptq],
+  ['awq', async () => (await import('./awq.js')).openAwq],
+  ['bitsandbytes', async () => (await import('./bitsandbytes.js')).openBitsandbytes],
+  ['hqq', async () => (await import('./hqq.js')).openHqq],
+  ['auto-round', autoRound],
+  ['intel/auto-round', autoRound], // its first versions
+  ['compressed-tensors', async () => (await import('./compressed-tensors.js')).openCompressedTensors],
+]);
 
 const isSafetensors = (c: Checkpoint): c is SafetensorsFile => typeof (c as Partial<SafetensorsFile>).readBytes === 'function';
 

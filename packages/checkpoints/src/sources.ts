@@ -5,6 +5,7 @@
  */
 import { LmqError } from '@lmq/tensor';
 import { checkRange } from './_checks.js';
+import { concat } from './_concat.js';
 import type { ByteSink, ByteSource } from './api.js';
 
 /** Bytes in memory. Reads are copies: what is read may be changed. */
@@ -57,14 +58,6 @@ export function memorySink(): ByteSink & { bytes(): Uint8Array } {
     async write(bytes) {
       parts.push(bytes.slice());
     },
-    bytes() {
-      const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-      let at = 0;
-      for (const p of parts) {
-        out.set(p, at);
-        at += p.length;
-      }
-      return out;
-    },
+    bytes: () => concat(parts),
   };
 }

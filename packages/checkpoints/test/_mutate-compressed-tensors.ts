@@ -1,8 +1,9 @@
 // compressed-tensors checkpoints, and damage done to their tensors and to any object of their configurations.
 import type { Rng } from '@lmq/tensor';
+import type { Hostile } from './_damage.js';
 import { goldenLinears } from './_golden-linears.js';
-import { damageTensor, pick } from './_mutate-quantized.js';
-import { type Stored, under } from './_quantized.js';
+import { copied, damageTensor, pick } from './_mutate-quantized.js';
+import type { Stored } from './_quantized.js';
 
 interface Sample {
   tensors: Record<string, Stored>;
@@ -34,13 +35,6 @@ const VALUES: readonly unknown[] = [
   ...['16x16', [16, 16], ['Linear'], ['re:(a+)+$'], { W4A16: ['Linear'] }, { format: 'sparse-bitmask' }, { num_bits: 8, dynamic: true }],
 ];
 
-export interface Hostile {
-  tensors: Record<string, Stored>;
-  config: unknown;
-  /** Undamaged. */
-  whole: boolean;
-}
-
 /** Changes a field of one of the objects that a configuration is made of. */
 function damageObject(rng: Rng, config: Record<string, unknown>): void {
   const objects: Record<string, unknown>[] = [config];
@@ -58,11 +52,7 @@ function damageObject(rng: Rng, config: Record<string, unknown>): void {
 export function hostileCompressedTensors(rng: Rng): Hostile {
   const first = pick(rng, SAMPLES);
   const like = SAMPLES.filter((c) => JSON.stringify(c.config) === JSON.stringify(first.config));
-  const tensors: Record<string, Stored> = {};
-  for (const [i, { tensors: parts }] of (rng.below(2) ? [first] : [first, pick(rng, like)]).entries()) {
-    const copies = Object.entries(parts).map(([part, t]) => [part, { ...t, shape: [...t.shape], data: t.data.slice() }]);
-    Object.assign(tensors, under('ab'[i]!, Object.fromEntries(copies)));
-  }
+  const tensors = copied(rng.below(2) ? [first] : [first, pick(rng, like)]);
   const config = structuredClone(first.config);
   const how = rng.below(10);
   const times = () => 1 + rng.below(2);

@@ -3,9 +3,10 @@ import type { Rng } from '@lmq/tensor';
 import { autoRoundConfig } from '../src/auto-round-write.js';
 import { bitsandbytesConfig } from '../src/bitsandbytes-write.js';
 import { hqqConfig } from '../src/hqq-write.js';
+import type { Hostile } from './_damage.js';
 import { autoRoundCases, bnbCases, hqqCases } from './_golden-linears.js';
-import { damageConfig, damageTensor, pick } from './_mutate-quantized.js';
-import { type Stored, under } from './_quantized.js';
+import { copied, damageConfig, damageTensor, pick } from './_mutate-quantized.js';
+import type { Stored } from './_quantized.js';
 
 interface Sample {
   tensors: Record<string, Stored>;
@@ -27,13 +28,6 @@ const KEYS = [
 ];
 const FIELDS = ['quant_type', 'blocksize', 'dtype', 'shape', 'nested_blocksize', 'nested_dtype', 'nested_offset'];
 const NUMBERS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 33, 48, 64, 4096, -1, 127, 255, 2 ** 31 - 1];
-
-export interface Hostile {
-  tensors: Record<string, Stored>;
-  config: unknown;
-  /** Undamaged. */
-  whole: boolean;
-}
 
 /** The object, if it still is one. */
 function jsonOf(data: Uint8Array): Record<string, unknown> | undefined {
@@ -81,13 +75,7 @@ export function hostileLinears(rng: Rng): Hostile {
   const first = pick(rng, family);
   const like = family.filter((c) => JSON.stringify(c.config) === JSON.stringify(first.config));
   const samples = rng.below(2) ? [first] : [first, pick(rng, like)];
-  const tensors: Record<string, Stored> = {};
-  for (const [i, { tensors: parts }] of samples.entries()) {
-    const copies = Object.fromEntries(
-      Object.entries(parts).map(([part, t]) => [part, { ...t, shape: [...t.shape], data: t.data.slice() }]),
-    );
-    Object.assign(tensors, under('ab'[i]!, copies));
-  }
+  const tensors = copied(samples);
   const config = { ...first.config };
   const how = rng.below(12);
   const times = () => 1 + rng.below(2);

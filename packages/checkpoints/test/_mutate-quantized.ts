@@ -1,6 +1,7 @@
 // GPTQ and AWQ checkpoints, and damage done to their tensors and configurations.
 import type { Rng } from '@lmq/tensor';
-import { configOf, type GoldenCase, goldenCases, type Stored, under } from './_quantized.js';
+import type { Hostile } from './_damage.js';
+import { configOf, goldenCases, type Stored, under } from './_quantized.js';
 
 export const pick = <T>(rng: Rng, list: readonly T[]): T => list[rng.below(list.length)]!;
 
@@ -34,14 +35,6 @@ const KEYS = [
   ...['bits', 'group_size', 'sym', 'desc_act', 'checkpoint_format', 'format', 'quant_method', 'method', 'pack_dtype', 'dynamic'],
   ...['is_marlin_format', 'version', 'zero_point', 'w_bit', 'q_group_size', 'lm_head', 'meta'],
 ];
-
-export interface Hostile {
-  tensors: Record<string, Stored>;
-  config: unknown;
-  /** Undamaged. */
-  whole: boolean;
-  cases: readonly GoldenCase[];
-}
 
 function resize(t: Stored, shape: number[]): void {
   const data = new Uint8Array(shape.reduce((n, d) => n * d, 1) * BYTES[t.dtype]!);
@@ -112,6 +105,15 @@ export function damageTensor(rng: Rng, tensors: Record<string, Stored>, parts: r
   }
 }
 
+/** The tensors of linears, under `a` and `b`, to be damaged. */
+export function copied(linears: readonly { tensors: Record<string, Stored> }[]): Record<string, Stored> {
+  const copy = (t: Stored): Stored => ({ ...t, shape: [...t.shape], data: t.data.slice() });
+  const named = linears.map(({ tensors }, i) =>
+    under('ab'[i]!, Object.fromEntries(Object.entries(tensors).map(([part, t]) => [part, copy(t)]))),
+  );
+  return Object.assign({}, ...named);
+}
+
 export function damageConfig(rng: Rng, config: Record<string, unknown>, keys: readonly string[] = KEYS): void {
   const key = pick(rng, keys);
   if (rng.below(4) === 0) delete config[key];
@@ -123,16 +125,10 @@ export function hostileQuantized(rng: Rng): Hostile {
   const first = pick(rng, goldenCases);
   const like = goldenCases.filter((c) => JSON.stringify(configOf(c)) === JSON.stringify(configOf(first)));
   const cases = rng.below(2) ? [first] : [first, pick(rng, like)];
-  const tensors: Record<string, Stored> = {};
-  cases.forEach((c, i) => {
-    const copies = Object.fromEntries(
-      Object.entries(c.tensors).map(([part, t]) => [part, { ...t, shape: [...t.shape], data: t.data.slice() }]),
-    );
-    Object.assign(tensors, under('ab'[i]!, copies));
-  });
+  const tensors = copied(cases);
   const config = configOf(first);
   const how = rng.below(10);
   if (how >= 1 && how <= 6) for (let n = 1 + rng.below(2); n > 0 && Object.keys(tensors).length; n--) damageTensor(rng, tensors);
   if (how >= 5 && how <= 8) for (let n = 1 + rng.below(2); n > 0; n--) damageConfig(rng, config);
-  return { tensors, config: how === 9 && rng.below(8) === 0 ? pick(rng, VALUES) : config, whole: how === 0, cases };
+  return { tensors, config: how === 9 && rng.below(8) === 0 ? pick(rng, VALUES) : config, whole: how === 0 };
 }

@@ -82,6 +82,15 @@ const state = (c: BnbCase & { tensors: Record<string, Stored> }, changes: Record
   return { dtype: 'U8', shape: [data.length], data };
 };
 
+it('inputs of 8-bit linears are those of LLM.int8()', async () => {
+  const inputsOf = async (c: typeof int8, own = {}) => (await open(but(c, {}), { ...configOf(c), ...own })).inputs;
+  expect(await inputsOf(int8)).toEqual(new Map([[W, { kind: 'llm-int8', threshold: 6 }]]));
+  expect(await inputsOf(int8, { llm_int8_threshold: 3.5 })).toEqual(new Map([[W, { kind: 'llm-int8', threshold: 3.5 }]]));
+  expect(await inputsOf(plain4, { llm_int8_threshold: 3.5 })).toBe(undefined);
+  for (const llm_int8_threshold of [-1, '6', Number.NaN])
+    await expectFailure(() => inputsOf(int8, { llm_int8_threshold }), 'model/config', { file: 'config.json' });
+});
+
 describe('parts', () => {
   it.each(['weight', 'weight.absmax', 'weight.quant_map', 'weight.nested_absmax', 'weight.nested_quant_map'])(
     '%s missing',

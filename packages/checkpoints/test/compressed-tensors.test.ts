@@ -286,7 +286,7 @@ describe('what weights do not show', () => {
     const scale = stored('F32', [1], Float32Array.of(1));
     const cache = { num_bits: 8, type: 'float', strategy: 'tensor', dynamic: false };
     const tensors = {
-      ...but(int8, { input_scale: scale, input_zero_point: stored('I8', [1], Int8Array.of(3)) }),
+      ...but(int8, { input_scale: scale, input_zero_point: stored('I8', [1], Int8Array.of(3)) }), // left over: a scale per token has none
       'model.layers.0.self_attn.k_scale': scale,
       'model.layers.0.self_attn.v_scale': scale,
       'model.layers.0.self_attn.k_proj.output_scale': scale,
@@ -294,13 +294,35 @@ describe('what weights do not show', () => {
     const group = { output_activations: { num_bits: 8, type: 'int', strategy: 'tensor' } };
     const model = await open(tensors, config(int8, {}, group, { kv_cache_scheme: cache }));
     expect([...model.tensors.keys()]).toEqual([W]);
+    expect(model.inputs).toEqual(new Map([[W, { kind: 'int8', per: 'token', symmetric: true }]]));
     expect(model.warnings).toEqual([
-      'The model was made for inputs of its linears in int8 (per token, dynamic scales); lmq does not round them so.',
       'The model was made for outputs of its linears in int8 (per tensor, static scales); lmq does not round them so.',
       'The model was made for a key-value cache in fp8 (per tensor, static scales); lmq does not round the cache so.',
     ]);
     expect(guardNonFinite(model, 'error').warnings).toBe(model.warnings);
     expect((await open(but(sym4, {}), sym4.config)).warnings).toEqual([]);
+  });
+
+  it('int8 inputs of integer weights are kept, static ones with their scales', async () => {
+    const input = (args: object) => config(int8, {}, { input_activations: { num_bits: 8, type: 'int', ...args } });
+    const inputOf = async (args: object, parts = {}) => (await open(but(int8, parts), input(args))).inputs?.get(W);
+    const scale = stored('BF16', [1], Uint16Array.of(0x3e80)); // 0.25
+    const zero = stored('I8', [1], Int8Array.of(-3));
+    expect(await inputOf({ strategy: 'tensor', dynamic: true })).toEqual({ kind: 'int8', per: 'tensor', symmetric: true });
+    expect(await inputOf({ strategy: 'token', dynamic: true, symmetric: false })).toEqual({ kind: 'int8', per: 'token', symmetric: false });
+    const fixed = { kind: 'int8', per: 'tensor', static: { scale: 0.25, zeroPoint: 0 } };
+    expect(await inputOf({}, { input_scale: scale })).toEqual({ ...fixed, symmetric: true });
+    const asymmetric = await inputOf({ symmetric: false }, { input_scale: scale, input_zero_point: zero });
+    expect(asymmetric).toEqual({ ...fixed, symmetric: false, static: { scale: 0.25, zeroPoint: -3 } });
+    for (const args of [{ num_bits: 4 }, { type: 'float' }, { strategy: 'group' }, { strategy: 'tensor', dynamic: 'local' }]) {
+      const model = await open(but(int8, {}), input({ dynamic: true, ...args }));
+      expect(model.inputs, JSON.stringify(args)).toBe(undefined);
+      expect(model.warnings![0]).toContain('lmq does not round them so');
+    }
+    await expectFailure(() => inputOf({}), 'file/format', { tensor: W, expected: `${L}.input_scale` });
+    await expectFailure(() => inputOf({}, { input_scale: bf16(2, 1) }), 'file/format', { found: 'BF16 [2, 1]' });
+    await expectFailure(() => inputOf({}, { input_scale: stored('F32', [1], Float32Array.of(0)) }), 'file/format', { found: 0 });
+    await expectFailure(() => inputOf({}, { input_scale: scale, input_zero_point: zero }), 'model/config', { found: -3 });
   });
 
   it('only a cache is quantized', async () => {

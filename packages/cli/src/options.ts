@@ -100,7 +100,7 @@ export function addStageOptions(c: Command): Command {
   return c
     .option('--group-size <n>', 'input columns that share a scale; -1: one scale per row (default: -1; hqq, nf4, fp4: 64)', integer)
     .option('--symmetric', 'zero point in the middle, not stored')
-    .option('--trits', 'three values, at the ends of the range and zero, in 2 bits')
+    .option('--trits', 'three values, at the ends of the range and zero, in 2 bits; hqq: three levels')
     .option(
       '--preset <name>',
       'scale convention: gptq, awq, smoothquant, compressed-tensors, torchao, auto-round, gguf, onnxruntime … (default: gptq)',
@@ -124,15 +124,21 @@ export function addStageOptions(c: Command): Command {
     .option('--act-order', 'gptq: columns by falling diagonal of the Hessian')
     .option('--group-aware', 'gptq: the same within and among groups, which stay in order')
     .addOption(new Option('--static-groups [ordered]', 'gptq: find all scales first; ordered: of groups in act-order').choices(['ordered']))
-    .option('--true-sequential', 'gptq, squeezellm: calibrate the sets of linears of a block one after another')
+    .option('--true-sequential', 'gptq, squeezellm by hessian-diagonal: calibrate the sets of linears of a block one after another')
     .option('--damp-percent <x>', 'gptq: damping (default: 0.01)', number)
     .option('--damp-increment <x>', 'gptq: more damping while the Hessian cannot be factored (default: 0.01)', number)
     .option('--block-size <n>', 'gptq: columns per block (default: 128)', integer)
     .option('--gptaq [share]', 'gptq: aim at the outputs of the float model; how much of the difference to make up for (0.25)', number)
     .option('--foem [beta]', 'gptq: take back a part of what the sweep has added to each weight (0.2); not with --gptaq', number)
+    .addOption(
+      new Option('--table <name>', 'gptq: round to this table of bitsandbytes, in groups of 64, instead of a uniform grid').choices([
+        'nf4',
+        'fp4',
+      ]),
+    )
     .option(
       '--min-tokens <n>',
-      'gptq, squeezellm: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
+      'gptq, squeezellm by hessian-diagonal: experts that fewer calibration tokens reach take all (default: 0.5 % of an even share; 0: never)',
       integer,
     )
     .option(
@@ -147,10 +153,10 @@ export function addStageOptions(c: Command): Command {
     .option('--iters <n>', 'hqq: iterations at most (default: 20)', integer)
     .option('--sparse [share]', 'squeezellm: keep outliers apart; which part of the weights (0.0045)', number)
     .addOption(
-      new Option('--sensitivity <kind>', 'squeezellm: what weights count by (default: hessian-diagonal, which calibrates)').choices([
-        'hessian-diagonal',
-        'uniform',
-      ]),
+      new Option(
+        '--sensitivity <kind>',
+        'squeezellm: what weights count by: squared gradients of the loss, squares of the inputs, or all alike (default: fisher)',
+      ).choices(['fisher', 'hessian-diagonal', 'uniform']),
     )
     .option('--reference-compat', 'reproduce the published code where it has a known flaw');
 }
@@ -198,14 +204,16 @@ export function addCalibrationOptions(c: Command): Command {
 
 /** For commands that can do without text. */
 export function addStatistics(c: Command): Command {
-  return c.addOption(
-    new Option('--statistics <file>', 'what lmq calibrate saved of this model, instead of calibrating').conflicts([
-      'calibration',
-      'samples',
-      'seqLen',
-      'seed',
-    ]),
-  );
+  return c
+    .addOption(
+      new Option('--statistics <file>', 'what lmq calibrate saved of this model, instead of calibrating').conflicts([
+        'calibration',
+        'samples',
+        'seqLen',
+        'seed',
+      ]),
+    )
+    .option('--fisher <file>', 'squeezellm: what lmq calibrate --export fisher saved of this model, instead of collecting it');
 }
 
 /** Values of the flags above, as commander hands them over. */
@@ -240,6 +248,7 @@ const STAGE_FLAGS = [
   'blockSize',
   'gptaq',
   'foem',
+  'table',
   'minTokens',
   'fallback',
   'doubleQuant',

@@ -10,9 +10,10 @@ import {
   needsCalibration,
   parseRecipe,
   type Recipe,
+  type SavedFisher,
   type Statistics,
 } from '@lmq/pipeline';
-import { type OpenModel, openImportanceFile, openStatisticsFile, readJson } from '@lmq/pipeline/node';
+import { type OpenModel, openFisherFile, openImportanceFile, openStatisticsFile, readJson } from '@lmq/pipeline/node';
 import { LmqError } from '@lmq/tensor';
 import { type Command, Option } from 'commander';
 import { calibrationWindows } from './calibration.js';
@@ -36,6 +37,7 @@ export interface RecipeFlags extends StageFlags, BackendFlags {
   recipe?: string;
   calibration?: string;
   statistics?: string;
+  fisher?: string;
   importance?: string;
   export?: string;
 }
@@ -85,10 +87,11 @@ export async function readRecipe(flags: RecipeFlags): Promise<Recipe> {
   return parseRecipe(flags.export ? { ...json, export: flags.export } : json);
 }
 
-/** What the methods of a recipe calibrate on: windows of text, or saved statistics; nothing when none of them calibrates. */
+/** What the methods of a recipe calibrate on: windows of text, or what was saved; nothing when none of them calibrates. */
 export interface Calibration {
   calibration?: ArrayLike<number>[];
   statistics?: Statistics;
+  fisher?: SavedFisher;
   importance?: Importance;
 }
 
@@ -96,15 +99,20 @@ export interface Calibration {
 export async function calibrationOf(
   model: OpenModel,
   recipes: readonly Recipe[],
-  { calibration, statistics, importance }: { calibration?: string; statistics?: string; importance?: string },
+  { calibration, statistics, fisher, importance }: Pick<RecipeFlags, 'calibration' | 'statistics' | 'fisher' | 'importance'>,
   { atEnd, signal, terminal }: Context,
 ): Promise<Calibration> {
   if (importance) return { importance: await openImportanceFile(importance, model, { signal, onProgress: terminal.progress }) };
-  if (!recipes.some(needsCalibration)) return {};
-  if (statistics) {
-    const opened = await openStatisticsFile(statistics, model);
-    atEnd(opened.close);
-    return { statistics: opened };
+  const saved: Calibration = {};
+  if (fisher) {
+    saved.fisher = await openFisherFile(fisher, model);
+    atEnd(saved.fisher.close);
   }
-  return { calibration: await calibrationWindows(model, recipes[0]!.calibration, calibration) };
+  if (!recipes.some((r) => needsCalibration(r, fisher !== undefined))) return saved;
+  if (statistics) {
+    saved.statistics = await openStatisticsFile(statistics, model);
+    atEnd(saved.statistics.close);
+    return saved;
+  }
+  return { ...saved, calibration: await calibrationWindows(model, recipes[0]!.calibration, calibration) };
 }

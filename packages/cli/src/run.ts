@@ -4,6 +4,7 @@
  * Exit codes: 0 ok, 1 failure, 2 usage, 3 invalid input file, 4 quality gate failed, 130 interrupted.
  * @module
  */
+import { isLmqError } from '@lmq/tensor';
 import { Command, CommanderError } from 'commander';
 import { version } from '../package.json';
 import { addCalibrate } from './commands/calibrate.js';
@@ -16,6 +17,7 @@ import { addInspect } from './commands/inspect.js';
 import { addQuantize } from './commands/quantize.js';
 import { addVerify } from './commands/verify.js';
 import { exitCode, explain } from './exit.js';
+import { watchOutput } from './output.js';
 import { createTerminal, type Terminal } from './terminal.js';
 
 /**
@@ -33,6 +35,8 @@ export async function run(argv: readonly string[]): Promise<number> {
   };
   process.on('SIGINT', onInterrupt);
   process.on('SIGTERM', onInterrupt);
+  const closed = new DOMException('stdout is closed', 'AbortError');
+  const output = watchOutput(() => interrupt.abort(closed));
   const ends: (() => unknown)[] = [];
   let exit = 0;
   const context: Context = {
@@ -48,17 +52,22 @@ export async function run(argv: readonly string[]): Promise<number> {
       await program(context).parseAsync([...argv], { from: 'user' });
     } finally {
       for (const end of ends) await end();
+      await output.flush();
     }
+    if (output.error) throw output.error;
     return exit;
   } catch (e) {
+    const interrupted = interrupt.signal.aborted && interrupt.signal.reason !== closed;
+    if (output.closed && !interrupted && !isLmqError(e)) return exit; // whoever read the output has seen enough
     if (e instanceof CommanderError) {
       if (e.exitCode === 0) return 0;
       if (terminal.json) terminal.result({ error: { code: 'argument/option', message: e.message } });
       return 2;
     }
     terminal.finish();
-    const code = interrupt.signal.aborted ? 130 : exitCode(e);
-    const error = explain(e, code);
+    const failure = output.error ?? e;
+    const code = interrupted ? 130 : exitCode(failure);
+    const error = explain(failure, code);
     if (terminal.json) terminal.result({ error });
     terminal.fail(error.message);
     return code;
@@ -66,6 +75,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     process.off('SIGINT', onInterrupt);
     process.off('SIGTERM', onInterrupt);
     terminal.finish();
+    await output.end();
   }
 }
 

@@ -1,12 +1,12 @@
 // Every way of going wrong: its exit code, a message that says what to do, and nothing half-written.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, openSync, readFileSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdirSync, openSync, readFileSync, readSync, rmSync, symlinkSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openSafetensors, type TensorToWrite } from '@lmq/checkpoints';
 import { fileSource, writeShards } from '@lmq/checkpoints/node';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { editJson, listing, lmq, nanoCopy, scratch } from './_lmq.js';
+import { editJson, listing, lmq, nanoCopy, scratch, spawnLmq } from './_lmq.js';
 
 const dir = scratch();
 const out = join(dir, 'out');
@@ -40,7 +40,11 @@ function dataOffset(path: string, tensor: string): number {
 }
 
 describe('bad input', () => {
-  it('missing model', () => expectFailure(quantize(join(dir, 'nowhere')), 3, 'file/missing', ['nowhere']));
+  it('missing model, as a process too', async () => {
+    await expectFailure(quantize(join(dir, 'nowhere')), 3, 'file/missing', ['nowhere']);
+    const args = ['quantize', join(dir, 'nowhere'), '-o', join(out, 'result'), '--method', 'rtn', '--json', '--quiet'];
+    await expectFailure(spawnLmq(args), 3, 'file/missing', ['nowhere']);
+  });
 
   it('missing shard', async () => {
     const model = nanoCopy(dir, 'sharded');
@@ -236,12 +240,12 @@ describe('bad input', () => {
     const r = await lmq(['quantize', 'lmq-nano', '--method', 'rtn', '--json']);
     expect(r.code).toBe(2);
     expect(r.json().error?.message).toContain('--output');
-    expect((await lmq(['quantise'])).code).toBe(2);
-    expect((await lmq(['--help'])).code).toBe(0);
+    expect((await spawnLmq(['quantise'])).code).toBe(2);
+    expect((await spawnLmq(['--help'])).code).toBe(0);
   });
 
   it('a quality gate', async () => {
-    const r = await lmq(['eval', 'lmq-nano', '--windows', '1', '--max-perplexity', '5', '--quiet']);
+    const r = await spawnLmq(['eval', 'lmq-nano', '--windows', '1', '--max-perplexity', '5', '--quiet']);
     expect(r.code).toBe(4);
     expect(r.stderr).toContain('perplexity is above the bound');
   });
@@ -249,7 +253,7 @@ describe('bad input', () => {
   it('Ctrl-C in the middle of the work: no output, and the same command goes on', async () => {
     const args = ['quantize', 'lmq-nano', '-o', join(out, 'result'), '--method', 'gptq', '--samples', '16', '--json'];
     let asked = false;
-    const r = await lmq(args, (stderr, kill) => {
+    const r = await spawnLmq(args, (stderr, kill) => {
       if (asked || !stderr.includes('calibrate block 2')) return;
       asked = true;
       kill('SIGINT');
@@ -270,7 +274,7 @@ describe('bad input', () => {
   it('Ctrl-C while calibrating: no file, and the same command goes on', async () => {
     const args = ['calibrate', 'lmq-nano', '-o', join(out, 'statistics'), '--samples', '16', '--json'];
     let asked = false;
-    const r = await lmq(args, (stderr, kill) => {
+    const r = await spawnLmq(args, (stderr, kill) => {
       if (asked || !stderr.includes('calibrate block 2')) return;
       asked = true;
       kill('SIGINT');
@@ -280,5 +284,40 @@ describe('bad input', () => {
     expect(listing(out)).toEqual(['.statistics.lmq-work']);
     expect((await lmq([...args, '--quiet'])).json()).toMatchObject({ resumedBlocks: 2, inputs: 16 });
     expect(listing(out)).toEqual(['statistics']);
+  });
+});
+
+describe('output that nobody reads', () => {
+  /** The command with stdout closed before it writes. */
+  const unread = (args: string[]) => spawnLmq(args, undefined, (child) => child.stdout.destroy());
+  it.each([
+    [['inspect', 'lmq-nano']],
+    [['inspect', 'lmq-nano', '--json']],
+    [['generate', 'lmq-nano', '--prompt', 'It was', '--max-tokens', '1000', '--quiet']], // which stops
+    [['--help']],
+  ])('%j ends quietly', async (args) => {
+    expect(await unread(args)).toMatchObject({ code: 0, stdout: '', stderr: '' });
+  });
+  it('a failure stays one', async () => {
+    const r = await unread(['verify', join(dir, 'nowhere'), '--json']);
+    expect(r).toMatchObject({ code: 3, stderr: expect.stringContaining('nowhere') });
+    expect(r.stderr).not.toContain('EPIPE');
+  });
+  it('nobody reads what is said on the side, and the work goes on', async () => {
+    const r = await spawnLmq(['quantize', 'lmq-nano', '-o', join(out, 'result'), '--method', 'rtn'], undefined, (child) =>
+      child.stderr.destroy(),
+    );
+    expect(r).toMatchObject({ code: 0, stdout: expect.stringContaining('bits per weight') });
+  });
+});
+
+describe('a recipe that cannot be read', () => {
+  const run = (recipe: string) => lmq(['quantize', 'lmq-nano', '-o', join(out, 'result'), '--recipe', recipe, '--json', '--quiet']);
+  it('missing', () => expectFailure(run(join(dir, 'none.json')), 3, 'file/missing', ['none.json']));
+  it('a file for a folder', () => expectFailure(run(join(validation, 'r.json')), 3, 'file/missing', ['r.json']));
+  it('a folder', () => expectFailure(run(dir), 3, 'file/format', [dir.slice(-8), 'not a regular file']));
+  it.skipIf(process.platform === 'win32')('a loop of links', async () => {
+    symlinkSync('loop.json', join(dir, 'loop.json'));
+    await expectFailure(run(join(dir, 'loop.json')), 1, 'file/io', ['loop.json', 'ELOOP']);
   });
 });

@@ -4,16 +4,23 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { passkey } from '@lmq/nano';
 import { describe, expect, it } from 'vitest';
-import { listing, lmq, scratch } from './_lmq.js';
+import { listing, lmq, scratch, spawnLmq } from './_lmq.js';
 
 const dir = scratch();
 const path = (name: string) => join(dir, name);
 const validation = fileURLToPath(new URL('../../nano/data/validation.txt', import.meta.url));
+/** Flags that leave all but the first blocks as they are, where more of the same would prove no more. */
+const FIRST_BLOCK = ['--skip', 're:.*layers\\.[1-9]'];
+const TWO_BLOCKS = ['--skip', 're:.*layers\\.[2-9]'];
 const sections = readFileSync(new URL('../../../docs/cli.md', import.meta.url), 'utf8').split('\n### ');
 
 /** Runs a command that succeeds; every field of its result is in docs/cli.md. */
-async function ok(...args: string[]) {
-  const r = await lmq([...args, '--json', '--quiet']);
+const ok = (...args: string[]) => succeed(lmq, args);
+/** The same as a process of its own. */
+const okSpawned = (...args: string[]) => succeed(spawnLmq, args);
+
+async function succeed(run: typeof lmq, args: string[]) {
+  const r = await run([...args, '--json', '--quiet']);
   expect({ code: r.code, stderr: r.stderr }).toEqual({ code: 0, stderr: '' });
   const commands = args[0] === 'compare' ? ['compare', 'eval'] : [args[0]]; // its rows are those of eval with more
   const documented = commands.map((c) => sections.find((s) => s.startsWith(`\`lmq ${c}\``))!).join();
@@ -33,7 +40,7 @@ describe('inspect', () => {
     expect(r.tensors).toHaveLength(38);
   });
   it('prints a table for people', async () => {
-    const { stdout } = await lmq(['inspect', 'lmq-nano']);
+    const { stdout } = await spawnLmq(['inspect', 'lmq-nano']);
     expect(stdout).toContain('model.layers.3.mlp.down_proj.weight');
     expect(stdout).toContain('256 × 640');
   });
@@ -41,7 +48,7 @@ describe('inspect', () => {
 
 describe('quantize, eval and generate', () => {
   it('GPTQ into an lmq folder that loads back', async () => {
-    const q = await ok('quantize', 'lmq-nano', '-o', path('q4'), '--bits', '4', '--group-size', '64', '--samples', '8');
+    const q = await okSpawned('quantize', 'lmq-nano', '-o', path('q4'), '--bits', '4', '--group-size', '64', '--samples', '4');
     expect(q).toMatchObject({ method: 'gptq', bitsPerWeight: 4.3125, variant: 'wasm-simd128' });
     expect(q.layers).toHaveLength(28);
     expect(listing(path('q4'))).toEqual(
@@ -90,10 +97,15 @@ describe('quantize, eval and generate', () => {
     const recipe = path('recipe.json');
     writeFileSync(
       recipe,
-      JSON.stringify({ stages: [{ method: 'gptq', bits: 3, groupSize: 128, symmetric: true }], calibration: { samples: 4 } }),
+      JSON.stringify({
+        stages: [{ method: 'gptq', bits: 3, groupSize: 128, symmetric: true }],
+        overrides: [{ match: TWO_BLOCKS[1], skip: true }],
+        calibration: { samples: 4 },
+      }),
     );
     await ok('quantize', 'lmq-nano', '-o', path('by-recipe'), '--recipe', recipe);
-    await ok('quantize', 'lmq-nano', '-o', path('by-flags'), '--bits', '3', '--group-size', '128', '--symmetric', '--samples', '4');
+    const flags = ['--bits', '3', '--group-size', '128', '--symmetric', '--samples', '4', ...TWO_BLOCKS];
+    await ok('quantize', 'lmq-nano', '-o', path('by-flags'), ...flags);
     const weights = (name: string) => readFileSync(join(path(name), 'model.safetensors'));
     expect(weights('by-recipe').equals(weights('by-flags'))).toBe(true);
   });
@@ -101,7 +113,7 @@ describe('quantize, eval and generate', () => {
   it('equalizing stages reach the recipe and the report; a recipe file does the same', async () => {
     const flags = ['--equalize', 'smoothquant:alpha=0.4', '--equalize', 'awq:duo-scaling=true,clip=false'];
     const common = ['--samples', '1', '--seq-len', '32'];
-    const q = await ok('quantize', 'lmq-nano', '-o', path('equalized'), ...flags, '--method', 'rtn', '--bits', '4', ...common);
+    const q = await okSpawned('quantize', 'lmq-nano', '-o', path('equalized'), ...flags, '--method', 'rtn', '--bits', '4', ...common);
     const equalized = q.equalized as unknown as { pairs: { method: string; alpha?: number }[]; skipped: { name: string }[] }[];
     expect(equalized.map((e) => e.pairs[0]!.method)).toEqual([...Array(4).fill('smoothquant'), ...Array(4).fill('awq')]);
     expect(equalized[0]!.pairs[0]!.alpha).toBe(0.4);
@@ -115,14 +127,15 @@ describe('quantize, eval and generate', () => {
     await ok('quantize', 'lmq-nano', '-o', path('equalized-2'), '--recipe', path('equalize.json'));
     const weights = (name: string) => readFileSync(join(path(name), 'model.safetensors'));
     expect(weights('equalized-2').equals(weights('equalized'))).toBe(true);
-    const e = await ok('estimate', 'lmq-nano', ...flags, '--method', 'rtn', '--bits', '4', ...common);
+    const e = await okSpawned('estimate', 'lmq-nano', ...flags, '--method', 'rtn', '--bits', '4', ...common); // of a process that does nothing else
     expect(e.outputBytes).toBe(q.bytes);
     expect(q.peakRss as number).toBeLessThan(e.peakRss as number);
   });
 
   it('true-sequential calibration shows later linears of a block the quantized earlier ones', async () => {
     const losses = async (name: string, ...flags: string[]) => {
-      const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '2', '--group-size', '32', '--samples', '4', ...flags);
+      const common = ['--bits', '2', '--group-size', '32', '--samples', '4', ...FIRST_BLOCK];
+      const q = await ok('quantize', 'lmq-nano', '-o', path(name), ...common, ...flags);
       return (q.layers as unknown as { name: string; loss: number }[]).map((l) => l.loss);
     };
     const plain = await losses('plain');
@@ -133,7 +146,7 @@ describe('quantize, eval and generate', () => {
 
   it('GPTAQ: later linears are quantized for the original model’s outputs, and the report says how far they are from them', async () => {
     const layersOf = async (name: string, ...flags: string[]) => {
-      const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '3', '--samples', '4', ...flags);
+      const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '3', '--samples', '4', ...TWO_BLOCKS, ...flags);
       return q.layers as unknown as { loss: number; asymmetricLoss?: number }[];
     };
     const plain = await layersOf('gptq-plain');
@@ -147,7 +160,7 @@ describe('quantize, eval and generate', () => {
 
   it('the other options of GPTQ reach the recipe that the folder keeps', async () => {
     const stageOf = async (name: string, ...flags: string[]) => {
-      await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '3', '--group-size', '64', '--samples', '1', ...flags);
+      await ok('quantize', 'lmq-nano', '-o', path(name), '--bits', '3', '--group-size', '64', '--samples', '1', ...FIRST_BLOCK, ...flags);
       return JSON.parse(readFileSync(join(path(name), 'lmq.json'), 'utf8')).info.recipe.stages[0];
     };
     const defaults = { dampIncrement: 0.01, foem: false, staticGroups: false };
@@ -161,7 +174,7 @@ describe('quantize, eval and generate', () => {
     expect(await stageOf('stage-ordered', ...ordered)).toMatchObject({ ...defaults, foem: 0.5, actOrder: true, staticGroups: 'ordered' });
   });
 
-  it('trits, a fallback and a regular expression reach it too', async () => {
+  it('trits, a fallback, a table and a regular expression reach it too', async () => {
     const recipeOf = async (name: string, ...flags: string[]) => {
       await ok('quantize', 'lmq-nano', '-o', path(name), '--group-size', '64', '--samples', '1', ...flags);
       return JSON.parse(readFileSync(join(path(name), 'lmq.json'), 'utf8')).info.recipe;
@@ -170,6 +183,8 @@ describe('quantize, eval and generate', () => {
     expect(trits.stages[0]).toMatchObject({ bits: 2, trits: true, clip: 'imatrix' });
     expect(trits.overrides).toEqual([{ match: 're:.*layers\\.[1-9]', skip: true }]);
     expect((await recipeOf('fallback', '--fallback', 'median,mad')).stages[0].fallback).toEqual({ strategy: 'median', smooth: 'mad' });
+    const table = await recipeOf('table', '--table', 'fp4', '--skip', 're:.*layers\\.[1-9]');
+    expect(table.stages[0]).toMatchObject({ method: 'gptq', bits: 4, table: 'fp4' });
   });
 
   it('mixed precision: at most what was allowed and estimated; a map of what each linear got', async () => {
@@ -197,7 +212,7 @@ describe('quantize, eval and generate', () => {
 
   it('ranges by mean squared error', async () => {
     const errorOf = async (name: string, ...flags: string[]) => {
-      const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--method', 'rtn', '--bits', '3', ...flags);
+      const q = await ok('quantize', 'lmq-nano', '-o', path(name), '--method', 'rtn', '--bits', '3', ...FIRST_BLOCK, ...flags);
       return (q.layers as unknown as { error: number }[]).reduce((sum, l) => sum + l.error, 0);
     };
     const minmax = await errorOf('minmax', '--clip', 'minmax');
@@ -252,14 +267,16 @@ describe('quantize, eval and generate', () => {
     const e = await ok('eval', q.output as string, '--text', validation, '--windows', '2');
     const b = await ok('eval', 'lmq-nano', '--windows', '2');
     expect((e.perplexity as number) / (b.perplexity as number)).toBeLessThan(1.1);
-    await ok('quantize', 'lmq-nano', '-o', path('by-dat.gguf'), ...flags, '--importance', path('importance.dat'));
-    await ok('quantize', 'lmq-nano', '-o', path('by-gguf.gguf'), ...flags, '--importance', path('importance.gguf'));
+    for (const kind of ['dat', 'gguf'])
+      await ok('quantize', 'lmq-nano', '-o', path(`by-${kind}.gguf`), ...flags, ...FIRST_BLOCK, '--importance', path(`importance.${kind}`));
     const sizes = ['by-dat.gguf', 'by-gguf.gguf'].map((name) => readFileSync(path(name)).length);
     expect(sizes[0]).toBe(sizes[1]);
   });
 
   it('passkey', async () => {
-    const e = await ok('eval', 'lmq-nano', '--windows', '1', '--passkey', fileURLToPath(passkey));
+    const { documents, ...rest } = JSON.parse(readFileSync(passkey, 'utf8'));
+    writeFileSync(path('passkey.json'), JSON.stringify({ ...rest, documents: documents.slice(0, 4) }));
+    const e = await ok('eval', 'lmq-nano', '--windows', '1', '--passkey', path('passkey.json'));
     expect(e.passkey).toBe(1);
   });
 
@@ -278,21 +295,36 @@ describe('quantize, eval and generate', () => {
 describe('calibrate', () => {
   it('once, for any bits: the file serves quantize, estimate and compare', async () => {
     const file = path('statistics.safetensors');
-    const c = await ok('calibrate', 'lmq-nano', '-o', file, '--samples', '8');
-    expect(c).toMatchObject({ inputs: 16, tokens: 8 * 512, unreached: [], variant: 'wasm-simd128' });
+    const c = await ok('calibrate', 'lmq-nano', '-o', file, '--samples', '4');
+    expect(c).toMatchObject({ inputs: 16, tokens: 4 * 512, unreached: [], variant: 'wasm-simd128' });
     for (const bits of ['4', '3']) {
       const flags = ['--bits', bits, '--group-size', '64', '--statistics', file];
       const q = await ok('quantize', 'lmq-nano', '-o', path(`by-statistics-${bits}`), ...flags);
-      expect((q.layers as unknown as { tokens: number }[]).every((l) => l.tokens === 8 * 512)).toBe(true);
+      expect((q.layers as unknown as { tokens: number }[]).every((l) => l.tokens === 4 * 512)).toBe(true);
       expect((await ok('estimate', 'lmq-nano', ...flags)).outputBytes).toBe(q.bytes);
     }
     const flags = ['--methods', 'gptq', '--bits', '3', '--group-size', '64', '--windows', '2'];
     const [, saved] = (await ok('compare', 'lmq-nano', ...flags, '--statistics', file)) as unknown as Record<string, number>[];
-    const [, live] = (await ok('compare', 'lmq-nano', ...flags, '--samples', '8')) as unknown as Record<string, number>[];
+    const [, live] = (await ok('compare', 'lmq-nano', ...flags, '--samples', '4')) as unknown as Record<string, number>[];
     const quantized = await ok('eval', path('by-statistics-3'), '--windows', '2', '--against', 'lmq-nano', '--text', validation);
     expect(saved!.kl).toBe(quantized.kl);
     expect(saved!.kl).not.toBe(live!.kl); // inputs of the original model, not of the quantized one
     expect(Math.abs(saved!.kl! / live!.kl! - 1)).toBeLessThan(0.5);
+  });
+  it('squared gradients, for SqueezeLLM', async () => {
+    const file = path('fisher.safetensors');
+    const c = await ok('calibrate', 'lmq-nano', '-o', file, '--export', 'fisher', '--samples', '1', '--seq-len', '64');
+    expect(c).toMatchObject({ inputs: 28, tokens: 64, unreached: [], starved: [] });
+    const flags = ['--method', 'squeezellm', '--bits', '2', '--skip', '*mlp*'];
+    const saved = await ok('quantize', 'lmq-nano', '-o', path('by-fisher'), ...flags, '--fisher', file);
+    const live = await ok('quantize', 'lmq-nano', '-o', path('by-text'), ...flags, '--samples', '1', '--seq-len', '64');
+    const errors = (q: typeof saved) =>
+      (q.layers as unknown as { error: number; sensitivity: string }[]).map((l) => [l.sensitivity, l.error]);
+    expect(errors(saved)).toEqual(errors(live));
+    expect(errors(saved).every(([kind]) => kind === 'fisher')).toBe(true);
+    const compared = ['--methods', 'squeezellm', '--bits', '2', '--skip', '*mlp*', '--windows', '1', '--samples', '1', '--seq-len', '64'];
+    const [, row] = (await ok('compare', 'lmq-nano', ...compared)) as unknown as Record<string, number>[];
+    expect(row!.bytes).toBe(saved.bytes);
   });
   it('experts that too few tokens reach, and a head of its own', async () => {
     const file = path('experts.safetensors');
@@ -317,7 +349,7 @@ describe('calibrate', () => {
 
 describe('where to compute', () => {
   it('the kernel by name, and any number of threads to the same bytes', async () => {
-    const flags = ['--bits', '3', '--samples', '2', '--kernel', 'simd128'];
+    const flags = ['--bits', '3', '--samples', '2', '--kernel', 'simd128', ...TWO_BLOCKS];
     const one = await ok('quantize', 'lmq-nano', '-o', path('one'), ...flags, '--threads', '1');
     expect(one.variant).toBe('wasm-simd128');
     await ok('quantize', 'lmq-nano', '-o', path('two'), ...flags, '--threads', '2');

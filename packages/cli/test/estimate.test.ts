@@ -2,7 +2,7 @@
 // that measure time fail on busy machines.)
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { listing, lmq, scratch } from './_lmq.js';
+import { listing, spawnLmq as lmq, scratch } from './_lmq.js';
 
 const dir = scratch();
 async function ok(...args: string[]) {
@@ -27,7 +27,9 @@ describe('estimate', () => {
     ['lmq-nano', ['--bits', '4', '--group-size', '64', '--samples', '4', '--gptaq', '1', '--true-sequential', '--act-order']],
     ['lmq-nano-moe', ['--bits', '4', '--samples', '4', '--gptaq']],
     ['lmq-nano-moe', ['--bits', '4', '--samples', '4', '--include', 'lm_head', '--override', 'lm_head:bits=8,groupSize=64']],
+    ['lmq-nano', ['--method', 'rtn', '--bits', '8', '--input', 'int8-static', '--samples', '4']],
     ['lmq-nano', ['--bits', '4', '--statistics', STATISTICS]],
+    ['lmq-nano', ['--method', 'squeezellm', '--bits', '2', '--samples', '1', '--skip', '*mlp*']],
     ['lmq-nano', ['--method', 'none']],
     ['lmq-nano', ['--method', 'rtn', '--export', 'gguf:q8_0']],
     ['lmq-nano-moe', ['--method', 'rtn', '--export', 'gguf:q4_0', '--include', 'lm_head']],

@@ -2,11 +2,11 @@
 // importances. Build first, then: node bench/blocks.bench.mjs [path/to/libggml-base.so] [type …]
 // With a path, ggml's own encoders (ggml.c; needs cc) run after ours on the same weights.
 import { cpus } from 'node:os';
-import { BLOCK_TYPES, encodeBlocks } from '@lmq/formats';
+import { ENCODABLE_BLOCK_TYPES, encodeBlocks } from '@lmq/formats';
 import { matrix } from '@lmq/tensor';
 import { cols, parseArguments, rate, rows, weights, withGgml } from './_ggml.mjs';
 
-const { library, types } = parseArguments(Object.keys(BLOCK_TYPES).filter((type) => BLOCK_TYPES[type].encode));
+const { library, types } = parseArguments(ENCODABLE_BLOCK_TYPES);
 const w = matrix(weights, rows, cols);
 const importance = Float32Array.from({ length: cols }, (_, i) => 1 + (i % 16));
 const list = (rates, digits, width) => rates.map((x) => x.toFixed(digits).padStart(width)).join(' ');

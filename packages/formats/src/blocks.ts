@@ -3,6 +3,8 @@
  * @module
  */
 import { type Affine, type Blocks, type BlockType, checkOneOf, contiguous, LmqError, matrixShape, type Tensor } from '@lmq/tensor';
+import { BLOCK_ENCODERS } from './block-types/encoders.js';
+import { BLOCK_TYPE_NAMES, ENCODABLE_BLOCK_TYPES } from './block-types/names.js';
 import { BLOCK_TYPES } from './block-types/table.js';
 import { roundToFormat } from './floats.js';
 import { floatToFp16 } from './fp16.js';
@@ -19,7 +21,7 @@ export interface EncodeBlocksOpts {
    */
   importance?: Float32Array;
   /**
-   * Does the work of the type's own `BlockTraits.encode`, where no importances are weighed: the same bytes, faster. Default: that of the type.
+   * Does the work of the type's own `BlockTypeEncoder.encode`, where no importances are weighed: the same bytes, faster. Default: that of the type.
    * `@lmq/kernels-wasm/encode-blocks` brings some.
    */
   kernel?: (src: Float32Array, out: Uint8Array) => void;
@@ -34,11 +36,14 @@ export interface EncodeBlocksOpts {
  */
 export function encodeBlocks(type: BlockType, w: Tensor, { importance, kernel }: EncodeBlocksOpts = {}): Blocks {
   const op = 'encodeBlocks';
-  const encodable = Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode);
-  checkOneOf(type, 'block type', encodable, op);
+  const {
+    encode,
+    encodeWeighted,
+    largest = Number.POSITIVE_INFINITY,
+  } = BLOCK_ENCODERS[checkOneOf(type, 'block type', ENCODABLE_BLOCK_TYPES, op)];
   const [rows, cols] = matrixShape(w, op);
   const traits = BLOCK_TYPES[type];
-  const { blockSize, encode, encodeWeighted, largest = Number.POSITIVE_INFINITY } = traits;
+  const { blockSize } = traits;
   if (cols % blockSize !== 0) {
     throw new LmqError('argument/shape', 'rows are not whole blocks', { op, expected: `a multiple of ${blockSize} columns`, found: cols });
   }
@@ -57,7 +62,7 @@ export function encodeBlocks(type: BlockType, w: Tensor, { importance, kernel }:
         data.subarray(r * step, (r + 1) * step),
       );
     }
-  } else (kernel ?? encode!)(src, data);
+  } else (kernel ?? encode)(src, data);
   const bad = firstBadBlock(data, traits);
   if (bad >= 0) {
     throw new LmqError('argument/value', `the scale or minimum of block ${bad} overflows fp16`, {
@@ -137,7 +142,7 @@ function checkImportance(importance: Float32Array, rows: number, cols: number, o
  * @throws LmqError `argument/option` for an unknown type
  */
 export function affineToBlocks(t: Affine, type: BlockType): Blocks | null {
-  checkOneOf(type, 'block type', Object.keys(BLOCK_TYPES), 'affineToBlocks');
+  checkOneOf(type, 'block type', BLOCK_TYPE_NAMES, 'affineToBlocks');
   const { blockSize, blockBytes, affine } = BLOCK_TYPES[type];
   if (!affine) return null;
   const { bits, pack } = affine;

@@ -1,6 +1,7 @@
 /**
  * The verbs that work on every storage layout: decode, byteLength, validate, layoutName, selectRows and what follows from them. Each layout
- * implements them in its file under `layouts/`; this file checks arguments and dispatches.
+ * implements them in its file under `layouts/`; this file checks arguments and dispatches, by a table for each verb: a bundle that only decodes
+ * has no code of the others.
  * @module
  */
 import { type CompressedTensor, type LayoutKind, LmqError, type Matrix, matrix } from '@lmq/tensor';
@@ -15,20 +16,72 @@ import * as parts from './layouts/parts.js';
 import * as rescaled from './layouts/rescaled.js';
 import * as sum from './layouts/sum.js';
 
-type Layouts = { readonly [K in LayoutKind]: Layout<Extract<CompressedTensor, { kind: K }>> };
-const LAYOUTS: Layouts = { dense, minifloat, affine, lut, blocks, csr, sum, parts, rescaled };
+type Table<V extends keyof Verbs> = { readonly [K in LayoutKind]: Layout<Extract<CompressedTensor, { kind: K }>>[V] };
+const DECODE_ROWS: Table<'decodeRows'> = {
+  dense: dense.decodeRows,
+  minifloat: minifloat.decodeRows,
+  affine: affine.decodeRows,
+  lut: lut.decodeRows,
+  blocks: blocks.decodeRows,
+  csr: csr.decodeRows,
+  sum: sum.decodeRows,
+  parts: parts.decodeRows,
+  rescaled: rescaled.decodeRows,
+};
+const BYTE_LENGTH: Table<'byteLength'> = {
+  dense: dense.byteLength,
+  minifloat: minifloat.byteLength,
+  affine: affine.byteLength,
+  lut: lut.byteLength,
+  blocks: blocks.byteLength,
+  csr: csr.byteLength,
+  sum: sum.byteLength,
+  parts: parts.byteLength,
+  rescaled: rescaled.byteLength,
+};
+const VALIDATE: Table<'validate'> = {
+  dense: dense.validate,
+  minifloat: minifloat.validate,
+  affine: affine.validate,
+  lut: lut.validate,
+  blocks: blocks.validate,
+  csr: csr.validate,
+  sum: sum.validate,
+  parts: parts.validate,
+  rescaled: rescaled.validate,
+};
+const LAYOUT_NAME: Table<'layoutName'> = {
+  dense: dense.layoutName,
+  minifloat: minifloat.layoutName,
+  affine: affine.layoutName,
+  lut: lut.layoutName,
+  blocks: blocks.layoutName,
+  csr: csr.layoutName,
+  sum: sum.layoutName,
+  parts: parts.layoutName,
+  rescaled: rescaled.layoutName,
+};
+const SELECT_ROWS: Table<'selectRows'> = {
+  dense: dense.selectRows,
+  minifloat: minifloat.selectRows,
+  affine: affine.selectRows,
+  lut: lut.selectRows,
+  blocks: blocks.selectRows,
+  csr: csr.selectRows,
+  sum: sum.selectRows,
+  parts: parts.selectRows,
+  rescaled: rescaled.selectRows,
+};
 
 /** Layouts may nest this deep. Methods nest two or three; a file that nests more is broken or hostile. */
 const MAX_DEPTH = 8;
 
-/** The layout of `t`, typed for any tensor: sound because `kind` chose it. */
-function layoutOf(t: CompressedTensor, op: string): Layout<CompressedTensor> {
+/** What a verb does with `t`, typed for any tensor: sound because `kind` chose it. */
+function verbOf<V extends keyof Verbs>(table: Table<V>, t: CompressedTensor, op: string): Layout<CompressedTensor>[V] {
   const kind: string = t?.kind;
-  if (Object.hasOwn(LAYOUTS, kind)) return LAYOUTS[t.kind] as Layout<CompressedTensor>;
-  throw new LmqError('argument/value', 'unknown layout', { op, expected: Object.keys(LAYOUTS).join(', '), found: kind });
+  if (Object.hasOwn(table, kind)) return table[t.kind] as Layout<CompressedTensor>[V];
+  throw new LmqError('argument/value', 'unknown layout', { op, expected: Object.keys(table).join(', '), found: kind });
 }
-
-const nested: Verbs = { decodeRows, byteLength, validate: validateAt, layoutName, selectRows };
 
 /**
  * All values, float32, [out, in].
@@ -46,7 +99,7 @@ export function decode(t: CompressedTensor): Matrix {
  * @throws LmqError `argument/shape` when the range leaves the tensor or `out` is too short
  */
 export function decodeRows(t: CompressedTensor, from: number, to: number, out: Float32Array): void {
-  const layout = layoutOf(t, 'decodeRows');
+  const verb = verbOf(DECODE_ROWS, t, 'decodeRows');
   checkRange(t, from, to, 'decodeRows');
   if (out.length < (to - from) * t.shape[1]) {
     throw new LmqError('argument/shape', 'out is too short', {
@@ -55,12 +108,12 @@ export function decodeRows(t: CompressedTensor, from: number, to: number, out: F
       found: out.length,
     });
   }
-  layout.decodeRows(t, from, to, out, nested);
+  verb(t, from, to, out, decodeRows);
 }
 
 /** Bytes that the tensor takes stored, with everything that decoding needs: codes, scales, zero points, indices, tables, input scales. */
 export function byteLength(t: CompressedTensor): number {
-  return layoutOf(t, 'byteLength').byteLength(t, nested);
+  return verbOf(BYTE_LENGTH, t, 'byteLength')(t, byteLength);
 }
 
 /** `8 * byteLength / (out * in)`. */
@@ -80,17 +133,17 @@ export function validate(t: CompressedTensor): void {
 function validateAt(t: CompressedTensor, at: string, depth: number): void {
   const op = 'validate';
   if (depth > MAX_DEPTH) throw new LmqError('argument/value', `${at} is nested too deep`, { op, expected: `at most ${MAX_DEPTH} levels` });
-  const layout = layoutOf(t, op);
+  const verb = verbOf(VALIDATE, t, op);
   const { shape } = t;
   if (!(Array.isArray(shape) && shape.length === 2 && shape.every((n) => Number.isInteger(n) && n > 0) && shape[0] * shape[1] <= 2 ** 53)) {
     throw new LmqError('argument/shape', `${at}.shape is not a matrix`, { op, expected: 'two positive integers', found: shape });
   }
-  layout.validate(t, at, nested, depth);
+  verb(t, at, validateAt, depth);
 }
 
 /** A short name for people: `bf16`, `affine 4-bit g128 sym`, `Q4_0` … */
 export function layoutName(t: CompressedTensor): string {
-  return layoutOf(t, 'layoutName').layoutName(t, nested);
+  return verbOf(LAYOUT_NAME, t, 'layoutName')(t, layoutName);
 }
 
 /**
@@ -99,7 +152,7 @@ export function layoutName(t: CompressedTensor): string {
  * @throws LmqError `argument/shape` for an empty index, `argument/value` for a row that does not exist
  */
 export function selectRows(t: CompressedTensor, index: ArrayLike<number>): CompressedTensor {
-  const layout = layoutOf(t, 'selectRows');
+  const verb = verbOf(SELECT_ROWS, t, 'selectRows');
   if (index.length === 0) throw new LmqError('argument/shape', 'no rows are selected', { op: 'selectRows' });
   for (let i = 0; i < index.length; i++) {
     if (!(Number.isInteger(index[i]) && index[i] >= 0 && index[i] < t.shape[0])) {
@@ -110,7 +163,7 @@ export function selectRows(t: CompressedTensor, index: ArrayLike<number>): Compr
       });
     }
   }
-  return layout.selectRows(t, index, nested);
+  return verb(t, index, selectRows);
 }
 
 /**

@@ -2,21 +2,13 @@
  * Where the sweep's scales come from: fitted before it, or to each group's weights when the sweep gets there.
  * @module
  */
-import { type AffineParams, type ColumnGrid, fitScheme, type ObsQuantizeOpts, type Scheme } from '@lmq/quant-core';
-import { type Handle, type Matrix, ndarray, type Scope } from '@lmq/tensor';
+import type { AffineParams, ObsQuantizeOpts, Scheme } from '@lmq/quant-core';
+import type { Handle, Matrix, Scope } from '@lmq/tensor';
 import { atRest } from './_asymmetry.js';
+import type { GridKind } from './_kind.js';
 
 /** The part of the sweep's options that decides scales. */
 export type Grids = Pick<ObsQuantizeOpts, 'grid' | 'beforeBlock' | 'wholeGroups'>;
-
-/** The grid of one group, from a scale and a zero point for each row; of trits, a table in the order of their codes. */
-function columnGrid(s: Scope, scheme: Scheme, scales: Float32Array, zeroPoints: Float32Array): ColumnGrid {
-  const rows = scales.length;
-  if (!scheme.trits) return { scales: s.upload(ndarray(scales, [rows, 1])), zeroPoints: s.upload(ndarray(zeroPoints, [rows, 1])) };
-  const tables = new Float32Array(3 * rows);
-  for (let r = 0; r < rows; r++) tables.set([0, zeroPoints[r]!, scales[r]!], 3 * r);
-  return { tables: s.upload(ndarray(tables, [rows, 3])) };
-}
 
 /** Values of one group, a row each; one for the whole tensor is every row's. */
 function groupOf(values: Float32Array, { rows: own, groups }: AffineParams, rows: number, group: number): Float32Array {
@@ -24,9 +16,9 @@ function groupOf(values: Float32Array, { rows: own, groups }: AffineParams, rows
 }
 
 /** Parameters known before the sweep, [rows, groups] or one for the whole tensor. */
-export function fixedGrids(s: Scope, rows: number, scheme: Scheme, params: AffineParams): Grids {
+export function fixedGrids(s: Scope, rows: number, kind: GridKind, params: AffineParams): Grids {
   const pick = (values: Float32Array, group: number) => groupOf(values, params, rows, group);
-  return { wholeGroups: false, grid: (g) => columnGrid(s, scheme, pick(params.scales, g), pick(params.zeroPoints, g)) };
+  return { wholeGroups: false, grid: (g) => kind.columns(s, pick(params.scales, g), pick(params.zeroPoints, g)) };
 }
 
 /**
@@ -43,6 +35,7 @@ export function fixedGrids(s: Scope, rows: number, scheme: Scheme, params: Affin
 export function fittedGrids(
   s: Scope,
   w: Handle,
+  kind: GridKind,
   scheme: Scheme,
   importance: Float64Array | undefined,
   params: AffineParams,
@@ -75,13 +68,13 @@ export function fittedGrids(
     },
     async grid(group, start) {
       if (start % size === 0) {
-        const found = fitScheme(await weights(start), one, importance?.subarray(start, start + size));
+        const found = kind.fit(await weights(start), one, importance?.subarray(start, start + size));
         for (let r = 0; r < rows; r++) {
           params.scales[r * params.groups + group] = found.scales[r]!;
           params.zeroPoints[r * params.groups + group] = found.zeroPoints[r]!;
         }
       }
-      return columnGrid(s, scheme, groupOf(params.scales, params, rows, group), groupOf(params.zeroPoints, params, rows, group));
+      return kind.columns(s, groupOf(params.scales, params, rows, group), groupOf(params.zeroPoints, params, rows, group));
     },
   };
 }

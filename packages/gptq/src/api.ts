@@ -2,10 +2,15 @@
  * Types of GPTQ.
  * @module
  */
-import type { AffineOpts, QuantReport } from '@lmq/quant-core';
+import type { AffineOpts, QuantReport, Table4Name } from '@lmq/quant-core';
 import type { Backend, Handle, LongCallOpts, Tensor } from '@lmq/tensor';
 
 export interface GptqOpts extends AffineOpts, LongCallOpts {
+  /**
+   * Round to a table of 16 values times the largest magnitude of each group, in float32, instead of a uniform grid: NF4 or FP4 of
+   * bitsandbytes, or AF4. `bits` is then 4, and of the uniform grid's options only `groupSize` is left. Default: a uniform grid.
+   */
+  table?: Table4Name;
   /** Quantize columns in the order of falling diag(H). Default false. */
   actOrder?: boolean;
   /**
@@ -51,6 +56,8 @@ export interface FoemOpts {
 
 export interface GptqReport extends QuantReport {
   method: 'gptq';
+  /** Present when weights are values of a table. */
+  table?: Table4Name;
   /** Why the result is plain round to nearest instead: H could not be factored with any damping. Null when it is not. */
   fallback: 'rtn' | null;
   /** Damping used, or last tried. */

@@ -3,6 +3,8 @@
  * arXiv 2210.17323): round to nearest, column by column, with the error of each column made up for by the columns after it, as far as the
  * second moment H of the layer's inputs allows. Reference: IST-DASLab/gptq. Damping ladder: ModelCloud/GPTQModel.
  *
+ * A grid is uniform, three values (trits), or a table of 16 times a scale for each group (`table`; NF4: Dettmers et al. 2023, arXiv 2305.14314).
+ *
  * Steps: one scale per row (or tensor) is fitted before dead columns are zeroed; dead columns; static groups; act-order or group-aware
  * order; damping and factor; with a cross term, GPTAQ; or FOEM; sweep. Differences from the reference: a group's scale is fitted to the weights as
  * they are when the sweep reaches the group (the reference's are stale inside a block, so that its result depends on the block size;
@@ -23,25 +25,21 @@ import {
   checkDamping,
   checkFinite,
   dampedFactor,
-  fitScheme,
   obsQuantize,
   type Quantized,
   resolveScheme,
-  rtn,
   type Scheme,
-  type Trits,
-  toAffine,
-  toTrits,
 } from '@lmq/quant-core';
 import { checkInteger, checkOneOf, contiguous, type Handle, LmqError, type Matrix, matrix, matrixShape, type Tensor } from '@lmq/tensor';
 import { aim } from './_asymmetry.js';
 import { holdBack } from './_first-order.js';
 import { fittedGrids, fixedGrids } from './_grids.js';
 import { crossTermOf, hessianOf } from './_inputs.js';
+import { type GptqWeight, gridKind } from './_kind.js';
 import { actOrder, groupAwareOrder, permuteColumns, restoreColumns } from './_order.js';
 import type { GptqOpts, GptqReport } from './api.js';
 
-type GptqResult = Quantized<GptqReport, Quantized['weight'] | Trits>;
+type GptqResult = Quantized<GptqReport, GptqWeight>;
 
 /**
  * Quantizes a matrix.
@@ -50,12 +48,18 @@ type GptqResult = Quantized<GptqReport, Quantized['weight'] | Trits>;
  * @throws LmqError `argument/option`, `argument/shape`, `argument/value` (NaN or infinity in `w`, `h` or the cross term),
  * `backend/memory`; or `signal.reason` when aborted
  */
-export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts & { trits?: false }): Promise<Quantized<GptqReport>>;
+export async function gptq(
+  w: Tensor,
+  h: Tensor | Handle,
+  opts: GptqOpts & { trits?: false; table?: undefined },
+): Promise<Quantized<GptqReport>>;
 export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promise<GptqResult>;
 export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promise<GptqResult> {
   const start = performance.now();
   const [rows, cols] = matrixShape(w, 'gptq');
-  const scheme = resolveScheme(opts, rows, cols, 'gptq');
+  checkTable(opts);
+  const scheme = resolveScheme(opts.table === undefined ? opts : { ...opts, symmetric: true, scaleFormat: 'fp32' }, rows, cols, 'gptq');
+  const kind = gridKind(opts);
   const { blockSize = 128, backend = jsBackend(), signal } = opts;
   checkInteger(blockSize, 'blockSize', 1, Number.MAX_SAFE_INTEGER, 'gptq');
   checkDamping(opts, 'gptq');
@@ -69,14 +73,14 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     const uploaded = 'data' in h;
     const current = Float32Array.from(contiguous(w));
     const importance = scheme.clip.method === 'imatrix' ? Float64Array.from(diagonal) : undefined; // before dead columns get 1
-    let params = scheme.granularity === 'group' ? null : fitScheme(matrix(current, rows, cols), scheme, importance);
+    let params = scheme.granularity === 'group' ? null : kind.fit(matrix(current, rows, cols), scheme, importance);
     const dead = silence(diagonal, current, rows);
     const order = opts.actOrder ? actOrder(diagonal) : opts.groupAware ? groupAwareOrder(diagonal, scheme.block[1]) : null;
     const swept = order && importance ? importance.map((_, i) => importance[order[i]!]!) : importance;
     if (!params && opts.staticGroups) {
       const ordered = opts.staticGroups === 'ordered' && order;
       const cut = ordered ? permuteColumns(current, rows, order) : current;
-      params = fitScheme(matrix(cut, rows, cols), scheme, ordered ? swept : importance);
+      params = kind.fit(matrix(cut, rows, cols), scheme, ordered ? swept : importance);
     }
 
     const { dampPercent, dampIncrement } = opts;
@@ -100,6 +104,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
         groupSize: opts.groupSize ?? -1,
         symmetric: scheme.symmetric,
         ...(scheme.trits && { trits: true as const }),
+        ...(opts.table !== undefined && { table: opts.table }),
         bitsPerWeight: bitsPerWeight(weight),
         relativeError: relativeError(w, decoded),
         proxyLoss: relative,
@@ -109,7 +114,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
       };
       return { weight, report };
     };
-    if (!damped.factor) return await finish(rtn(w, { ...opts, importance }).weight, { fallback: 'rtn' });
+    if (!damped.factor) return await finish(kind.nearest(w, importance), { fallback: 'rtn' });
 
     const weights = s.upload(matrix(order ? permuteColumns(current, rows, order) : current, rows, cols));
     const { alpha = 0.25, crossTerm } = opts.gptaq ?? { alpha: 0 };
@@ -125,8 +130,8 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     if (opts.foem) await holdBack(s, damped.factor, opts.foem.beta ?? 0.2, scheme.referenceCompat ? blockSize : null);
     const used = params ?? emptyParams(scheme, rows);
     const grids = params
-      ? fixedGrids(s, rows, scheme, params)
-      : fittedGrids(s, weights, scheme, swept, used, scheme.referenceCompat, drift);
+      ? fixedGrids(s, rows, kind, params)
+      : fittedGrids(s, weights, kind, scheme, swept, used, scheme.referenceCompat, drift);
     const groupOf = groupsInOrder(scheme, cols, opts.staticGroups === true || opts.groupAware ? order : null);
     const { onProgress } = opts;
     const { codes, loss } = await obsQuantize(s, weights, damped.factor, {
@@ -140,7 +145,7 @@ export async function gptq(w: Tensor, h: Tensor | Handle, opts: GptqOpts): Promi
     const found = (await s.readCodes(codes)).data;
     for (const done of [codes, weights, damped.factor, drift]) if (done) s.free(done);
     const grouped = scheme.groups > 1 && order && opts.actOrder && opts.staticGroups !== true;
-    const weight = (scheme.trits ? toTrits : toAffine)(
+    const weight = kind.store(
       scheme,
       [rows, cols],
       order ? restoreColumns(found, rows, order) : found,
@@ -177,6 +182,29 @@ function checkOrder({ actOrder, groupAware, staticGroups = false, gptaq, foem }:
   const alpha = gptaq?.alpha ?? 0;
   if (!(alpha >= 0 && alpha <= 1)) {
     throw new LmqError('argument/option', 'gptaq.alpha is out of range', { op: 'gptq', expected: '0 <= alpha <= 1', found: alpha });
+  }
+}
+
+/** A table has nothing of an affine grid but groups. @throws LmqError `argument/option` */
+function checkTable(opts: GptqOpts): void {
+  const { table, bits, actOrder, staticGroups } = opts;
+  if (table === undefined) return;
+  checkOneOf(table, 'table', ['nf4', 'fp4', 'af4'], 'gptq');
+  if (bits !== 4) throw new LmqError('argument/option', 'a table has 16 values', { op: 'gptq', expected: 'bits 4', found: bits });
+  const foreign = (['symmetric', 'trits', 'preset', 'clip', 'scaleFormat', 'granularity'] as const).find(
+    (name) => opts[name] !== undefined,
+  );
+  if (foreign)
+    throw new LmqError('argument/option', `${foreign} is no option of a table`, {
+      op: 'gptq',
+      found: opts[foreign],
+      hint: 'Leave it out.',
+    });
+  if (actOrder && opts.groupSize !== undefined && opts.groupSize !== -1 && staticGroups !== true) {
+    throw new LmqError('argument/option', 'a table has no group index for groups in act-order', {
+      op: 'gptq',
+      hint: 'Set staticGroups: true, or groupAware instead of actOrder.',
+    });
   }
 }
 

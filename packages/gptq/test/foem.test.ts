@@ -56,7 +56,7 @@ function published(w: Matrix, h: Matrix, bits: number, beta: number, block: numb
   return { codes, loss };
 }
 
-const run = async (w: Matrix, h: Matrix, opts: GptqOpts & { trits?: false }) => {
+const run = async (w: Matrix, h: Matrix, opts: GptqOpts & { trits?: false; table?: undefined }) => {
   const { weight, report } = await gptq(w, h, opts);
   return { codes: unpackRows(weight.codes, opts.bits, ...weight.shape), loss: report.loss! };
 };

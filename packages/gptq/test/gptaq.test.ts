@@ -76,7 +76,7 @@ describe('gptaq', () => {
   // Blocks only reorder float additions: a weight on a rounding tie may flip, and moves the rest of its row.
   it('depends on the block size only as published', async () => {
     const { w, h, crossTerm } = await degraded(32, 192, 3); // wider than a tile of the transformation
-    const codes = async (o: Omit<GptqOpts, 'bits' | 'trits'>) => {
+    const codes = async (o: Omit<GptqOpts, 'bits' | 'trits' | 'table'>) => {
       const { weight } = await gptq(w, h, { bits: 4, groupSize: 64, gptaq: { crossTerm, alpha: 1 }, ...o });
       return unpackRows(weight.codes, 4, 32, 192);
     };

@@ -16,7 +16,7 @@ function identity(n: number, factor = 1): Matrix {
 }
 
 describe('gptq', () => {
-  const grids: Omit<GptqOpts, 'bits' | 'trits'>[] = [
+  const grids: Omit<GptqOpts, 'bits' | 'trits' | 'table'>[] = [
     {},
     { symmetric: true },
     { groupSize: 32 },
@@ -47,7 +47,7 @@ describe('gptq', () => {
     [{ groupSize: 32 }, 1, 16, 48, 512],
     [{ groupSize: 64, actOrder: true }, 1, 100, 512],
     [{ groupSize: 64, staticGroups: true, actOrder: true }, 1, 512],
-  ] as [Omit<GptqOpts, 'bits' | 'trits'>, ...number[]][]) {
+  ] as [Omit<GptqOpts, 'bits' | 'trits' | 'table'>, ...number[]][]) {
     it(`does not depend on the block size: ${JSON.stringify(grid)}`, async () => {
       const { w, h } = correlated(32, 192, 2);
       const one = codesOf((await gptq(w, h, { bits: 4, ...grid })).weight);

@@ -54,7 +54,7 @@ describe('trits agree with a float32 restatement of the reference', () => {
   }
 });
 
-const grids: Omit<GptqOpts, 'bits' | 'trits'>[] = [
+const grids: Omit<GptqOpts, 'bits' | 'trits' | 'table'>[] = [
   {},
   { symmetric: true },
   { groupSize: 32 },

@@ -135,21 +135,3 @@ export function gemvDots4(
     if (bias) bias += 4;
   }
 }
-
-/**
- * Whether the engine computes the dot product of bytes rightly: the first compiler of Node 20 (with its flag for relaxed SIMD) does not.
- * @param at 48 bytes of scratch memory
- */
-export function dotProbe(at: usize): i32 {
-  for (let i: usize = 0; i < 16; i++) {
-    store<i8>(at + i, <i8>(17 * <i32>i - 128));
-    store<i8>(at + 16 + i, <i8>(127 - 8 * <i32>i));
-  }
-  v128.store(at + 32, i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(at), v128.load(at, 16), i32x4.splat(1 << 20)));
-  for (let lane: usize = 0; lane < 4; lane++) {
-    let sum = 1 << 20;
-    for (let i = lane << 2; i < (lane + 1) << 2; i++) sum += <i32>load<i8>(at + i) * <i32>load<i8>(at + 16 + i);
-    if (load<i32>(at + 32 + (lane << 2)) != sum) return 0;
-  }
-  return 1;
-}

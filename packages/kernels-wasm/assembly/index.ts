@@ -4,6 +4,7 @@
  * @module
  */
 import { ROWS } from './gemm';
+import { BYTE_ROWS } from './tileBytes';
 import { CODE_ROWS } from './gemmCodes';
 
 export { addCsr } from './addCsr';
@@ -14,6 +15,7 @@ export { decodeAffine, decodeBrain, decodeHalf } from './decode';
 export { expRow } from './exp';
 export { fakeQuant } from './fakeQuant';
 export { gemmBlock } from './gemm';
+export { gemmBytes } from './gemmBytes';
 export { gemmCodes } from './gemmCodes';
 export { gemvBrain, gemvFloat, gemvHalf } from './gemv';
 export { gemvCodes4, gemvCodes8 } from './gemvCodes';
@@ -27,6 +29,7 @@ export { mirror } from './mirror';
 export { obsSweep } from './obsSweep';
 export { obsSweepTable } from './obsSweepTable';
 export { packColumns, packRows } from './pack';
+export { decodeBytes, packBytes, packBytesInput, packWideInput, panelSums } from './packBytes';
 export { packCodes4, packCodes8, packInput } from './packCodes';
 export { dequantizeInput, inputSums, nibbleOrder, quantizeInput } from './quantizeInput';
 export { decodeColumns, inputRanges, outlierColumns, quantizeInt8 } from './quantizeInt8';
@@ -46,6 +49,11 @@ export function tileRows(): i32 {
 /** Rows of gemmCodes' tiles. */
 export function codeTileRows(): i32 {
   return CODE_ROWS;
+}
+
+/** Rows of gemmBytes' tiles. */
+export function byteTileRows(): i32 {
+  return BYTE_ROWS;
 }
 
 /** First byte that the module does not use itself. */

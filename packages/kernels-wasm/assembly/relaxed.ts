@@ -3,4 +3,5 @@
  * @module
  */
 export * from './index';
-export { bytesInput, dotProbe, gemvDots4 } from './gemvDots4';
+export { dotProbe } from './dotProbe';
+export { bytesInput, gemvDots4 } from './gemvDots4';

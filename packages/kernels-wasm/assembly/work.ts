@@ -11,9 +11,9 @@ export function setThread(n: i32): void {
   thread = n;
 }
 
-/** Bytes of a thread's part of the space that is called `work`: what solveSmall needs, the most of all. */
+/** Bytes of a thread's part of the space that is called `work`: what gemmBytes needs, the most of all. */
 export function workBytes(): usize {
-  return 4352;
+  return 16640;
 }
 
 /** This thread's part of a space with parts of so many bytes. */

@@ -125,4 +125,43 @@ describe('nothing is read or written past an operand', () => {
       }
     }
   });
+
+  it('panels of bytes, their scales and sums at the end of memory', async () => {
+    for (const [rows, cols] of [
+      [1, 1],
+      [9, 33],
+      [7, 1030],
+    ] as const) {
+      const [padded, width] = [Math.ceil(rows / 8) * 8, Math.ceil(cols / 32) * 32];
+      for (const last of [padded * width, padded * 4, Math.ceil(width / 1024) * padded * 4]) {
+        const { backend, memory } = await backendAtTheEnd(last);
+        const weight: CompressedTensor = {
+          kind: 'affine',
+          shape: [rows, cols],
+          bits: 8,
+          groupSize: cols,
+          codes: new Uint8Array(rows * cols).fill(7),
+          scales: { block: [1, cols], format: 'fp32', data: new Float32Array(rows).fill(1) },
+        };
+        const loaded = backend.load({ weight, input: { kind: 'llm-int8', threshold: 2 } });
+        expect(memory.freeList().some((e) => e.address + e.bytes === 8 * MEGABYTE)).toBe(false);
+        for (const tokens of [1, 2, 7, 31]) {
+          const s = backend.scope();
+          s.linear(
+            s.upload(
+              matrix(
+                Float32Array.from({ length: tokens * cols }, (_, i) => (i % cols) % 3),
+                tokens,
+                cols,
+              ),
+            ),
+            loaded,
+          );
+          s.embedding(loaded, [rows - 1]);
+          s.dispose();
+        }
+        loaded.dispose();
+      }
+    }
+  });
 });

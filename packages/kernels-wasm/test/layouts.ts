@@ -2,7 +2,16 @@
  * Weights with a kernel in this package: every format, odd sizes, groups that do and do not fit whole vectors.
  * @module
  */
-import { BLOCK_TYPES, decodeRows, encodeBlocks, encodeCsr, encodeTable4, fp16ToFloat, packStream } from '@lmq/formats';
+import {
+  BLOCK_TYPES,
+  decodeRows,
+  ENCODABLE_BLOCK_TYPES,
+  encodeBlocks,
+  encodeCsr,
+  encodeTable4,
+  fp16ToFloat,
+  packStream,
+} from '@lmq/formats';
 import { type Affine, type Blocks, type BlockType, type CompressedTensor, type Csr, type Lut, matrix, type Rng } from '@lmq/tensor';
 
 export function random(rng: Rng, n: number): Float32Array {
@@ -156,7 +165,7 @@ export const BLOCKS: Record<string, (type: BlockType, rng: Rng, rows: number, co
     anyBlocks(type, rng, [r, c], (_, place) => (place === 0 ? fp16Bits(rng, 28, 30) : fp16Bits(rng, 0, 0))),
 };
 /** Types that have an encoder. The others are decoded in JavaScript, as some of these are. */
-export const BLOCK_NAMES = (Object.keys(BLOCK_TYPES) as BlockType[]).filter((type) => BLOCK_TYPES[type].encode);
+export const BLOCK_NAMES = ENCODABLE_BLOCK_TYPES;
 
 /** Whole blocks in a row, and output counts that are none of 4. */
 export function blockSizes(type: BlockType): [rows: number, cols: number][] {

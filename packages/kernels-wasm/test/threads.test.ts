@@ -97,6 +97,17 @@ for (const [label, make] of Object.entries(WEIGHTS)) {
     };
   }
 }
+for (const input of [
+  { kind: 'int8', per: 'tensor', symmetric: false },
+  { kind: 'llm-int8', threshold: 3.5 },
+] as const) {
+  OPS[`linear int8 per row x ${input.kind} inputs`] = (s, rng) => {
+    const loaded = s.backend.load({ weight: affine(rng, 610, 1100, 8, 1100), bias: random(rng, 610), input });
+    const outputs = [1, 3, 70].map((tokens) => s.linear(upload(s, rng, tokens, 1100), loaded));
+    loaded.dispose();
+    return outputs;
+  };
+}
 
 async function results(backend: Backend): Promise<Map<string, Float32Array[]>> {
   const out = new Map<string, Float32Array[]>();

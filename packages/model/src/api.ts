@@ -147,6 +147,17 @@ export interface BlockContext {
   onRoutes?: OnRoutes;
 }
 
+/** What a backward pass through a block needs besides its input and the gradient of its output. */
+export interface BackwardContext extends Pick<BlockContext, 'architecture' | 'rope'> {
+  /**
+   * Sees the gradient [out, in] of the weight of each linear that a token reached, the last linear of the block first. `gradient` is freed when
+   * the call, or the promise that it returns, is over. Absent: none is computed.
+   */
+  onWeightGradient?: (site: Site, gradient: Handle) => void | Promise<void>;
+  /** Sees the gradient of the weight of each norm, as it is multiplied with. */
+  onNormGradient?: (norm: keyof BlockNorms, gradient: Float32Array) => void;
+}
+
 /** A linear in a backend. */
 export interface LoadedSite {
   readonly site: Site;

@@ -12,6 +12,7 @@ import type { Checkpoint } from '@lmq/checkpoints';
 import { sliceRows } from '@lmq/formats';
 import { type Backend, type CompressedTensor, type Handle, type Linear, LmqError, type LoadOpts, type Scope } from '@lmq/tensor';
 import { mlp } from './_mlp.js';
+import { project, windowOf } from './_project.js';
 import { readNorm, readVector, readWeight } from './_weights.js';
 import type { Architecture, Block, BlockContext, BlockNorms, LoadedSite, Site } from './api.js';
 import { siteShape } from './architecture.js';
@@ -177,7 +178,7 @@ export function mlpForward(s: Scope, block: Block<LoadedSite>, h: Handle, ctx: B
 
 /** The first half of a block, its attention: x → h. The result belongs to `s`, x is left as it was. @throws LmqError as `blockForward` */
 export async function attentionForward(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: BlockContext): Promise<Handle> {
-  const { architecture: a, rope, cache, position = 0 } = ctx;
+  const { architecture: a, cache, position = 0 } = ctx;
   if (position !== 0 && !cache) {
     throw new LmqError('argument/value', 'a position needs the keys before it', {
       op: 'blockForward',
@@ -187,21 +188,12 @@ export async function attentionForward(s: Scope, block: Block<LoadedSite>, x: Ha
   }
   const t = s.backend.scope();
   try {
-    const n = t.rmsNorm(x, block.norms.attention, a.norm.eps);
-    ctx.tap?.(block.at('q').site.input, n);
-    const q = perHead(t, t.linear(n, block.at('q').loaded), block.norms.query, a);
-    const k = perHead(t, t.linear(n, block.at('k').loaded), block.norms.key, a);
-    const v = t.linear(n, block.at('v').loaded);
+    const { n, q, k, v } = project(t, block, x, ctx);
     t.free(n);
-    const window = a.attention.windows[block.layer] ?? undefined;
-    const angles = (window !== undefined && rope.local) || rope;
-    const turn = { headDim: a.headDim, style: a.rope.style, position };
-    t.rope(q, angles.cos, angles.sin, turn);
-    t.rope(k, angles.cos, angles.sin, turn);
     const { keys, values } = cache ? cache.append(t, k, v, position) : { keys: k, values: v };
     await s.flush();
     const { heads, kvHeads, headDim, attention } = a;
-    const mixed = t.attention(q, keys, values, { heads, kvHeads, headDim, position, scale: attention.scale, window });
+    const mixed = t.attention(q, keys, values, { heads, kvHeads, headDim, position, scale: attention.scale, window: windowOf(block, a) });
     await s.flush();
     const o = block.at('o');
     ctx.tap?.(o.site.input, mixed);
@@ -225,13 +217,6 @@ async function mlpHalf(s: Scope, block: Block<LoadedSite>, x: Handle, ctx: Block
   } finally {
     t.dispose();
   }
-}
-
-/** Norms each head of x [tokens, heads * headDim] by itself. */
-function perHead(t: Scope, x: Handle, weight: Handle | undefined, { headDim, norm }: Architecture): Handle {
-  if (!weight) return x;
-  const rows = (x.rows * x.cols) / headDim;
-  return t.reshape(t.rmsNorm(t.reshape(x, rows, headDim), weight, norm.eps), x.rows, x.cols);
 }
 
 /** Norms the output of one half. */

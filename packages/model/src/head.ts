@@ -7,6 +7,7 @@ import type { Backend, Handle, Linear, Scope } from '@lmq/tensor';
 import { readNorm, readWeight } from './_weights.js';
 import type { Architecture, Site } from './api.js';
 import { siteShape } from './architecture.js';
+import { rmsNormBackward } from './backward/rms-norm.js';
 
 /** The head as a site: `lm_head`, one layer after the last block. When embeddings are tied, its tensor is the embedding matrix. */
 export function headSite({ layers, tensors }: Architecture): Site {
@@ -27,6 +28,8 @@ export async function readHead(checkpoint: Checkpoint, architecture: Architectur
 export interface FinalNorm {
   /** x [tokens, hidden] of the last block → what the head reads, of the same shape, made in `s`. */
   forward(s: Scope, x: Handle): Handle;
+  /** The gradient by what the head reads → that by x, of the same shape, in `s`. */
+  backward(s: Scope, x: Handle, dOut: Handle): Promise<Handle>;
   dispose(): void;
 }
 
@@ -39,5 +42,9 @@ export async function loadFinalNorm(checkpoint: Checkpoint, architecture: Archit
   const weight = await readNorm(checkpoint, tensors.finalNorm, hidden, norm.plusOne, 'loadFinalNorm');
   const home = backend.scope();
   const loaded = home.upload(weight);
-  return { forward: (s, x) => s.rmsNorm(x, loaded, norm.eps), dispose: () => home.dispose() };
+  return {
+    forward: (s, x) => s.rmsNorm(x, loaded, norm.eps),
+    backward: async (s, x, dOut) => (await rmsNormBackward(s, x, loaded, dOut, norm.eps)).dx,
+    dispose: () => home.dispose(),
+  };
 }

@@ -1,5 +1,12 @@
 export type * from './api.js';
 export * from './architecture.js';
+export * from './backward/attention.js';
+export * from './backward/block.js';
+export * from './backward/cross-entropy.js';
+export * from './backward/glu.js';
+export * from './backward/linear.js';
+export * from './backward/rms-norm.js';
+export * from './backward/rope.js';
 export { attentionForward, blockForward, loadBlock, mlpForward } from './block.js';
 export * from './cache.js';
 export { renderChat } from './chat.js';

@@ -3,14 +3,23 @@
  * @module
  */
 import { type FloatFormat, LmqError } from '@lmq/tensor';
-import type { Architecture } from './api.js';
+import { HF_FAMILIES } from './_hf-families.js';
+import { shortest } from './_shortest.js';
+import { hfRope } from './_to-hf-rope.js';
+import type { Architecture, Role } from './api.js';
 
 const CLASSES: ReadonlyMap<string, string> = new Map([
   ['llama', 'LlamaForCausalLM'],
+  ['mistral', 'MistralForCausalLM'],
   ['mixtral', 'MixtralForCausalLM'],
+  ['qwen2', 'Qwen2ForCausalLM'],
+  ['qwen3', 'Qwen3ForCausalLM'],
+  ['gemma3_text', 'Gemma3ForCausalLM'],
+  ['phi3', 'Phi3ForCausalLM'],
 ]);
 
 const DTYPES: Record<FloatFormat, string> = { fp32: 'float32', fp16: 'float16', bf16: 'bfloat16' };
+const ACTIVATIONS: Record<Architecture['mlp']['activation'], string> = { silu: 'silu', 'gelu-tanh': 'gelu_pytorch_tanh' };
 
 export interface ToHfConfigOpts {
   /** Number format that the model computes in. */
@@ -22,27 +31,14 @@ export interface ToHfConfigOpts {
 
 /**
  * The contents of a `config.json` that `parseHfConfig` and transformers read as this architecture. Weights are taken to be in Hugging Face's
- * order, whatever `rope.style` says.
- * @throws LmqError `export/unsupported` for a family, or a feature of one, that is not written
+ * order and meaning, whatever `rope.style` and `norm.plusOne` say. In Gemma, what embeddings are multiplied with follows from `dtype`.
+ * @throws LmqError `export/unsupported` for a family, or a feature of one, that `config.json` has no words for
  */
 export function toHfConfig(a: Architecture, { dtype, bos, eos = [] }: ToHfConfigOpts): Record<string, unknown> {
-  const refuse = (what: string, found: unknown): never => {
-    throw new LmqError('export/unsupported', what, { op: 'toHfConfig', found, hint: "Take config.json from the original model's folder." });
-  };
-  const family = CLASSES.get(a.family) ?? refuse('config.json cannot be made for this family', a.family);
-  if (a.rope.scaling || a.rope.local || a.rope.rotary !== a.headDim)
-    refuse('config.json cannot be made for these rotary positions', a.rope.scaling?.type ?? 'partial');
-  if (a.norm.plusOne || a.embeddingScale !== undefined) refuse('config.json cannot be made for this model', a.family);
-  const biased = (roles: readonly string[]): boolean => {
-    const sites = a.sites.filter((s) => roles.includes(s.role));
-    const some = sites.some((s) => s.bias !== undefined);
-    if (some && (a.moe || !sites.every((s) => s.bias !== undefined)))
-      refuse('config.json cannot say which linears have a bias', 'some have');
-    return some;
-  };
-  const [attentionBias, mlpBias] = [biased(['q', 'k', 'v', 'o']), biased(['gate', 'up', 'down'])];
+  const family = HF_FAMILIES.get(a.family);
+  if (!family) return refuse('config.json cannot be made for this family', a.family);
   return {
-    architectures: [family],
+    architectures: [CLASSES.get(a.family)],
     model_type: a.family,
     hidden_size: a.hidden,
     intermediate_size: a.mlp.intermediate,
@@ -50,26 +46,63 @@ export function toHfConfig(a: Architecture, { dtype, bos, eos = [] }: ToHfConfig
     num_attention_heads: a.heads,
     num_key_value_heads: a.kvHeads,
     head_dim: a.headDim,
-    hidden_act: 'silu',
+    [family.activation.field]: ACTIVATIONS[a.mlp.activation],
     vocab_size: a.vocab,
     max_position_embeddings: a.context,
     rms_norm_eps: shortest(a.norm.eps),
-    rope_theta: shortest(a.rope.theta),
+    ...hfRope(a, refuse),
     tie_word_embeddings: a.tied,
-    ...(a.moe
-      ? { num_local_experts: a.moe.experts, num_experts_per_tok: a.moe.topK, sliding_window: null }
-      : { attention_bias: attentionBias, mlp_bias: mlpBias }),
+    ...(a.moe && { num_local_experts: a.moe.experts, num_experts_per_tok: a.moe.topK }),
+    ...(family.gemma && { query_pre_attn_scalar: Math.round(a.attention.scale ** -2) }),
+    ...windowFields(a),
+    ...biasFields(a),
     ...(bos !== undefined && { bos_token_id: bos }),
     ...(eos.length && { eos_token_id: eos.length > 1 ? [...eos] : eos[0] }),
+    ...(family.fused && { pad_token_id: null }), // absent, it is 32000, which small vocabularies do not have
     torch_dtype: DTYPES[dtype],
   };
 }
 
-/** The shortest decimal number that is the same float32: 1e-5, where a file holds 0.000009999999747378752. */
-function shortest(x: number): number {
-  for (let digits = 1; digits <= 9; digits++) {
-    const y = Number(x.toPrecision(digits));
-    if (Math.fround(y) === Math.fround(x)) return y;
+function windowFields({ family, attention: { windows } }: Architecture): Record<string, unknown> {
+  const window = windows.find((w) => w !== null) ?? null;
+  switch (HF_FAMILIES.get(family)!.windows) {
+    case 'none':
+      return window === null ? {} : refuse('config.json cannot say that attention has a window in this family', window);
+    case 'all':
+      return windows.every((w) => w === window) ? { sliding_window: window } : refuse('windows differ from layer to layer', family);
+    default:
+      return {
+        ...(HF_FAMILIES.get(family)!.windows === 'upper' && { use_sliding_window: window !== null }),
+        sliding_window: window,
+        layer_types: windows.map((w) => (w === null ? 'full_attention' : 'sliding_attention')),
+      };
   }
-  return x;
+}
+
+/** Whether linears have a bias, which config.json says of attention and of the MLP as wholes, or not at all. */
+function biasFields({ family, moe, sites }: Architecture): Record<string, unknown> {
+  const biased = (roles: readonly Role[]): boolean => {
+    const these = sites.filter((s) => roles.some((role) => role === s.role));
+    const some = these.some((s) => s.bias !== undefined);
+    return some && (moe || these.some((s) => s.bias === undefined))
+      ? refuse('config.json cannot say which linears have a bias', 'some have')
+      : some;
+  };
+  const { biases } = HF_FAMILIES.get(family)!;
+  if (biases === 'qkv') {
+    if (biased(['q', 'k', 'v']) && !biased(['o', 'gate', 'up', 'down'])) return {};
+    return refuse('queries, keys and values have a bias in this family, and no others', family);
+  }
+  const [attention, mlp] = [biased(['q', 'k', 'v', 'o']), biased(['gate', 'up', 'down'])];
+  if (biases === 'none' && (attention || mlp)) refuse('linears have no bias in this family', family);
+  if (mlp && family !== 'llama') refuse('linears of the MLP have no bias in this family', family);
+  return biases === 'none' ? {} : { attention_bias: attention, ...(family === 'llama' && { mlp_bias: mlp }) };
+}
+
+function refuse(what: string, found: unknown): never {
+  throw new LmqError('export/unsupported', what, {
+    op: 'toHfConfig',
+    found,
+    hint: "Take config.json from the original model's folder.",
+  });
 }

@@ -18,13 +18,15 @@ export const CASES: string[] = readdirSync(FOLDER).map((file) => file.replace('.
 export const readCase = (name: string): FamilyCase => readJson(new URL(`${name}.json`, FOLDER));
 
 /** n numbers in [-1/2, 1/2) with 24 bits: the generator of make-families.py. */
-function lcg(text: string, n: number): Float32Array {
+export function lcg(text: string, n: number): Float32Array {
   let s = 2166136261;
   for (const byte of new TextEncoder().encode(text)) s = Math.imul(s ^ byte, 16777619) >>> 0;
-  return Float32Array.from({ length: n }, () => {
+  const out = new Float32Array(n);
+  for (let i = 0; i < n; i++) {
     s = (Math.imul(1664525, s) + 1013904223) >>> 0;
-    return (s >>> 8) / 2 ** 24 - 0.5;
-  });
+    out[i] = (s >>> 8) / 2 ** 24 - 0.5;
+  }
+  return out;
 }
 
 /** A tensor of make-families.py. */

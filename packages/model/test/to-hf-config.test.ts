@@ -1,6 +1,15 @@
 import { isLmqError } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
-import { type Architecture, parseGgufConfig, parseHfConfig, toHfConfig, tokenizerFilesFromGguf } from '../src/index.js';
+import {
+  type Architecture,
+  ggufModel,
+  parseGgufConfig,
+  parseHfConfig,
+  ropeFrequencies,
+  toHfConfig,
+  tokenizerFilesFromGguf,
+} from '../src/index.js';
+import { CASES, readCase } from './_families.js';
 
 const metadata = new Map<string, unknown>([
   ['general.architecture', 'llama'],
@@ -62,11 +71,51 @@ describe('toHfConfig', () => {
     expect(() => toHfConfig(withBias(['q', 'k', 'v']), { dtype: 'fp16' })).toThrow(/which linears have a bias/);
   });
 
+  // GGUF cannot say that the ends of the ramp of YaRN are not rounded, as they are not in llama-yarn-mscale
+  it.each(CASES.filter((name) => name !== 'llama-yarn-mscale'))('%s: through the key-values of a GGUF file and back', (name) => {
+    const golden = readCase(name);
+    const a = parseHfConfig(golden.config, (t) => Object.hasOwn(golden.tensors, t));
+    const { metadata: entries, extra } = ggufModel(a, { fileType: 'f32' });
+    const biased = new Set(a.sites.filter((s) => s.bias).map((s) => s.role));
+    const biases = { attn_q: 'q', attn_k: 'k', attn_v: 'v', attn_output: 'o', ffn_gate: 'gate', ffn_up: 'up', ffn_down: 'down' } as const;
+    const file = parseGgufConfig(
+      new Map(entries.map((e) => [e.key, e.value])),
+      (t) => {
+        if (t === 'rope_freqs.weight') return extra.length > 0;
+        if (t.startsWith('rope_factors')) return false;
+        const bias = /\.(\w+)\.bias$/.exec(t)?.[1];
+        return bias === undefined ? !(a.tied && t === 'output.weight') : biased.has(biases[bias as keyof typeof biases]);
+      },
+      extra[0]?.data,
+    );
+    const b = parseHfConfig(toHfConfig(file, { dtype: 'fp32' }), (t) => !(a.tied && t === 'lm_head.weight'));
+    const facts = ({ family, norm, rope, attention, tensors, sites, warnings: _, ...rest }: Architecture) => ({
+      ...rest,
+      family: family === 'mistral' ? 'llama' : family, // GGUF has one name for both
+      norm: { ...norm, eps: Math.fround(norm.eps) },
+      rope: { style: rope.style, rotary: rope.rotary, local: rope.local?.theta },
+      windows: attention.windows.map((w) => (w !== null && w >= file.context ? null : w)), // files end where the window does
+      tensors,
+      sites,
+    });
+    const frequencies = ({ rope }: Architecture) => [...ropeFrequencies(rope, rope.rotary).frequencies].map(Math.fround);
+    const scale = name.startsWith('gemma3') ? a.attention.scale / file.attention.scale : 1; // in the norm of the queries, in the file
+    expect(facts(b)).toEqual({ ...facts(a), context: b.context });
+    expect(a.context).toBeGreaterThanOrEqual(b.context);
+    expect(b.attention.scale * scale).toBeCloseTo(a.attention.scale, 12);
+    for (const [i, f] of frequencies(b).entries()) expect(Math.abs(f / frequencies(a)[i]! - 1)).toBeLessThan(2 ** -22);
+    expect(ropeFrequencies(b.rope, b.rope.rotary).magnitude).toBeCloseTo(ropeFrequencies(a.rope, a.rope.rotary).magnitude, 6);
+  });
+
   it.each([
-    ['another family', { family: 'qwen2' }],
-    ['norms less one', { norm: { eps: 1e-5, plusOne: true } }],
-    ['scaled positions', { rope: { theta: 1e4, style: 'half', rotary: 16, scaling: { type: 'linear', factor: 2 } } }],
+    ['an unknown family', { family: 'mamba' }],
+    ['queries without a bias in Qwen 2', { family: 'qwen2' }],
+    [
+      'factors of positions that are not those of Llama 3',
+      { rope: { theta: 1e4, style: 'half', rotary: 16, scaling: { type: 'factors', factors: [1, 2, 1, 4, 4, 4, 4, 4] } } },
+    ],
     ['half a head turned', { rope: { theta: 1e4, style: 'half', rotary: 8 } }],
+    ['a window in Llama', { attention: { scale: 0.25, windows: [null, 16] } }],
   ] as const)('refuses %s', (_, change) => {
     const attempt = () => toHfConfig({ ...parse(), ...(change as Partial<Architecture>) }, { dtype: 'fp16' });
     expect(attempt).toThrow(/original model/);

@@ -101,9 +101,9 @@ async function errorsOf(measure) {
   return table?.errors;
 }
 
-function spend(budget, method, errors) {
+async function spend(budget, method, errors) {
   const recipe = parseRecipe({ stages: [{ method, groupSize: 128 }], budget });
-  return allocateBudget(recipe, planBudget(opened.checkpoint, opened.architecture, recipe), errors);
+  return allocateBudget(recipe, await planBudget(opened.checkpoint, opened.architecture, recipe), errors);
 }
 
 /** A uniform row of each size, and the mixed rows beside it. */
@@ -116,7 +116,7 @@ async function rowsOf(method, measures = MEASURES, sizes = UNIFORM) {
     rows.push([method, uniform.bits.toFixed(3), `uniform: ${bits} bits, groups of ${groupSize}`, uniform]);
     for (const measure of measures) {
       const mixed = await keep(JSON.stringify([...key, measure]), async () => {
-        const spent = spend({ bits: uniform.bits, measure }, method, await errorsOf(measure));
+        const spent = await spend({ bits: uniform.bits, measure }, method, await errorsOf(measure));
         return { map: spent.report.linears.map((l) => l.choice.bits ?? '·').join(''), ...(await evaluate(spent.recipe)) };
       });
       if (mixed) rows.push([method, mixed.bits.toFixed(3), `mixed, by ${measure}`, mixed]);
@@ -153,9 +153,9 @@ const table = [header, widths.map((n) => '-'.repeat(n)), ...cells].map(line).joi
 const excess = [];
 for (const measure of MEASURES) {
   for (const bits of [2.5, 2.75, 3, 3.25, 3.5, 3.75, 4, 4.25, 4.5, 5]) {
-    const [exact, greedy] = ['knapsack', 'greedy'].map((solver) =>
-      spend({ bits, measure, solver }, 'rtn', done[`measure ${measure}`].errors),
-    );
+    const { errors } = done[`measure ${measure}`];
+    const exact = await spend({ bits, measure, solver: 'knapsack' }, 'rtn', errors);
+    const greedy = await spend({ bits, measure, solver: 'greedy' }, 'rtn', errors);
     excess.push(greedy.report.error / exact.report.error - 1);
   }
 }

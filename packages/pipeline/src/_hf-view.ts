@@ -1,11 +1,11 @@
 /**
- * A GGUF file seen as the Hugging Face model that it was made of: its tensor names, one tensor per expert, and the rows of queries and keys
- * in Hugging Face's order.
+ * A GGUF file seen as the Hugging Face model that it was made of: its tensor names, one tensor per expert, the rows of queries and keys in
+ * Hugging Face's order, and norms less the 1 that Gemma's lack there.
  * @module
  */
 import { type Checkpoint, type GgufFile, type TensorInfo, unpermutedRows } from '@lmq/checkpoints';
-import { selectRows } from '@lmq/formats';
-import type { Architecture } from '@lmq/model';
+import { decode, selectRows } from '@lmq/formats';
+import type { Architecture, Site } from '@lmq/model';
 import { type CompressedTensor, type Dense, LmqError } from '@lmq/tensor';
 
 interface Part {
@@ -14,6 +14,8 @@ interface Part {
   rows?: [from: number, to: number];
   /** Heads whose rows are interleaved. */
   heads?: number;
+  /** Added to each value. */
+  add?: number;
 }
 
 export interface HfView {
@@ -22,12 +24,15 @@ export interface HfView {
   left: string[];
 }
 
+const NORMS = ['attentionNorm', 'mlpNorm', 'attentionPostNorm', 'mlpPostNorm', 'queryNorm', 'keyNorm'] as const;
+
 /**
  * @param architecture of the file, as `parseGgufConfig` gives it
- * @throws LmqError `export/unsupported` for families whose stored values differ by more than names and order
+ * @param hf the same with Hugging Face's names, as `parseHfConfig` gives it
+ * @throws LmqError `model/config` where one of the two has a tensor that the other lacks
  */
-export function hfView(file: GgufFile, architecture: Architecture): HfView {
-  const parts = partsOf(architecture);
+export function hfView(file: GgufFile, architecture: Architecture, hf: Architecture): HfView {
+  const parts = partsOf(architecture, hf);
   const tensors = new Map<string, TensorInfo>();
   for (const [name, { tensor, rows }] of parts) {
     const info = file.tensors.get(tensor);
@@ -45,42 +50,62 @@ export function hfView(file: GgufFile, architecture: Architecture): HfView {
     async read(name) {
       const part = parts.get(name);
       if (!part) throw new LmqError('model/missing', 'there is no such tensor', { op: 'read', tensor: name });
-      const { tensor, rows, heads } = part;
-      const t = await (rows ? file.readRows(tensor, ...rows) : file.read(tensor));
-      return heads === undefined ? t : inOrder(t, heads);
+      return readPart(file, part);
     },
     close: () => file.close(),
   };
   return { checkpoint, left: [...file.tensors.keys()].filter((name) => !used.has(name)) };
 }
 
-function partsOf({ tensors, sites, tied, norm, family, rope, heads, kvHeads }: Architecture): Map<string, Part> {
-  if (norm.plusOne || tensors.attentionPostNorm || family === 'phi3')
-    throw new LmqError('export/unsupported', 'models of this family are not converted from GGUF', {
-      op: 'hfView',
-      found: family,
-      hint: 'Start from the original Hugging Face folder.',
-    });
-  const parts = new Map<string, Part>([
-    ['model.embed_tokens.weight', { tensor: tensors.embedding }],
-    ['model.norm.weight', { tensor: tensors.finalNorm }],
-  ]);
-  if (!tied) parts.set('lm_head.weight', { tensor: tensors.head });
-  const norms = [
-    ['input_layernorm', tensors.attentionNorm],
-    ['post_attention_layernorm', tensors.mlpNorm],
-    ['self_attn.q_norm', tensors.queryNorm ?? []],
-    ['self_attn.k_norm', tensors.keyNorm ?? []],
-  ] as const;
-  for (const [module, names] of norms)
-    for (const [l, tensor] of names.entries()) parts.set(`model.layers.${l}.${module}.weight`, { tensor });
-  for (const { name, tensor, slice, role, bias } of sites) {
-    const interleaved = rope.style === 'interleaved' && (role === 'q' || role === 'k');
-    const order = interleaved ? { heads: role === 'q' ? heads : kvHeads } : {};
-    parts.set(`${name}.weight`, { tensor, ...(slice && { rows: slice }), ...order });
-    if (bias !== undefined) parts.set(`${name}.bias`, { tensor: bias, ...order });
+/** A linear's weight in a GGUF file, rows in Hugging Face's order. */
+export function readSite(file: GgufFile, architecture: Architecture, site: Site): Promise<CompressedTensor> {
+  return readPart(file, partOf(architecture, site));
+}
+
+async function readPart(file: GgufFile, { tensor, rows, heads, add }: Part): Promise<CompressedTensor> {
+  const t = await (rows ? file.readRows(tensor, ...rows) : file.read(tensor));
+  if (add !== undefined) {
+    const { data } = decode(t);
+    return { kind: 'dense', shape: [t.shape[0], t.shape[1]], format: 'fp32', data: data.map((x) => x + add) };
+  }
+  return heads === undefined ? t : inOrder(t, heads);
+}
+
+function partsOf(a: Architecture, hf: Architecture): Map<string, Part> {
+  const parts = new Map<string, Part>();
+  const put = (name: string | undefined, part: Partial<Part>) => {
+    if (name === undefined || part.tensor === undefined)
+      throw new LmqError('model/config', 'a tensor has no counterpart in the configuration', {
+        op: 'hfView',
+        tensor: name ?? part.tensor,
+        expected: 'both to have it, or none',
+        found: name === undefined ? 'in the file only' : 'in the configuration only',
+        hint: 'Name the folder of the model that this file was made of.',
+      });
+    parts.set(name, part as Part);
+  };
+  const norm = hf.norm.plusOne && !a.norm.plusOne ? { add: -1 } : {};
+  put(hf.tensors.embedding, { tensor: a.tensors.embedding });
+  put(hf.tensors.finalNorm, { tensor: a.tensors.finalNorm, ...norm });
+  if (!a.tied) put(hf.tensors.head, { tensor: a.tensors.head });
+  for (const key of NORMS) {
+    for (let l = 0; l < a.layers; l++) {
+      const [name, tensor] = [hf.tensors[key]?.[l], a.tensors[key]?.[l]];
+      if (name !== undefined || tensor !== undefined) put(name, { tensor, ...norm });
+    }
+  }
+  for (const [i, site] of a.sites.entries()) {
+    const there = hf.sites[i];
+    const { rows, ...part } = partOf(a, site);
+    put(there?.tensor, { ...part, ...(rows && !there?.slice && { rows }) }); // fused there too: whole
+    if (site.bias ?? there?.bias) put(there?.bias, { ...part, tensor: site.bias });
   }
   return parts;
+}
+
+function partOf({ rope, heads, kvHeads }: Architecture, { tensor, slice, role }: Site): Part {
+  const interleaved = rope.style === 'interleaved' && (role === 'q' || role === 'k');
+  return { tensor, ...(slice && { rows: slice }), ...(interleaved && { heads: role === 'q' ? heads : kvHeads }) };
 }
 
 /** Rows of queries or keys in Hugging Face's order; a bias is one row, of which every element stands for a row of the weight. */

@@ -1,6 +1,6 @@
 /**
- * Methods with grids of their own, which take neither schemes nor presets: NF4 and FP4, HQQ, SqueezeLLM. Their options, how they are run, and
- * what they store.
+ * Grids that take neither schemes nor presets: those of the methods NF4 and FP4, HQQ and SqueezeLLM, and the tables that GPTQ may round to. Their
+ * options, how the methods are run, and what they store.
  * @module
  */
 import {
@@ -14,7 +14,7 @@ import {
   squeezellmLinear,
   table4Linear,
 } from '@lmq/quant-core';
-import { checkInteger, type Linear, LmqError } from '@lmq/tensor';
+import { checkInteger, contiguous, type Linear, LmqError } from '@lmq/tensor';
 import type { LayerReport, Stage } from './api.js';
 
 export type OwnGridMethod = 'nf4' | 'fp4' | 'hqq' | 'squeezellm';
@@ -24,7 +24,7 @@ const OWN_GRIDS: Readonly<Record<OwnGridMethod, { options: readonly (keyof Stage
   nf4: { options: ['groupSize', 'doubleQuant'], defaults: { groupSize: 64 } },
   fp4: { options: ['groupSize', 'doubleQuant'], defaults: { groupSize: 64 } },
   hqq: {
-    options: ['groupSize', 'scaleFormat', 'referenceCompat', 'lpNorm', 'beta', 'kappa', 'iters'],
+    options: ['groupSize', 'trits', 'scaleFormat', 'referenceCompat', 'lpNorm', 'beta', 'kappa', 'iters'],
     defaults: { groupSize: 64 },
   },
   squeezellm: { options: ['sparse', 'sensitivity', 'trueSequential', 'minTokens'], defaults: {} },
@@ -33,6 +33,11 @@ const OWN_OPTIONS: readonly (keyof Stage)[] = ['doubleQuant', 'lpNorm', 'beta', 
 
 export function isOwnGrid(method: unknown): method is OwnGridMethod {
   return typeof method === 'string' && Object.hasOwn(OWN_GRIDS, method);
+}
+
+/** The grid of its own that a stage's weights are on, if any: that of its method, or the table that GPTQ rounds to. */
+export function ownGridOf({ method, table }: Pick<Stage, 'method' | 'table'>): OwnGridMethod | undefined {
+  return isOwnGrid(method) ? method : table;
 }
 
 /** What a method's options are when nobody says, where that differs from other methods. */
@@ -54,9 +59,16 @@ export function checkOwnOptions(method: unknown, names: readonly string[], where
   });
 }
 
-/** Whether a stage with a grid of its own needs to know the inputs of linears. */
-export function ownGridCalibrates({ method, sensitivity }: Pick<Partial<Stage>, 'method' | 'sensitivity'>): boolean {
-  return method === 'squeezellm' && sensitivity !== 'uniform';
+type Guided = Pick<Partial<Stage>, 'method' | 'sensitivity'>;
+
+/** Whether a stage with a grid of its own, or what an override changes of one, needs to know the inputs of linears. */
+export function ownGridCalibrates({ method, sensitivity }: Guided): boolean {
+  return (method === 'squeezellm' || method === undefined) && sensitivity === 'hessian-diagonal';
+}
+
+/** Whether a stage, or what an override changes of one, needs Fisher information. */
+export function usesFisher({ method, sensitivity }: Guided): boolean {
+  return method === 'squeezellm' ? sensitivity === undefined || sensitivity === 'fisher' : method === undefined && sensitivity === 'fisher';
 }
 
 /** @throws LmqError `argument/option` for values out of range, whatever the shape */
@@ -71,9 +83,29 @@ export function checkOwnGrid(stage: Stage, name: string): void {
   }
 }
 
+/** What a uniform grid has and a table has not. */
+const UNIFORM = ['symmetric', 'trits', 'preset', 'clip', 'scaleFormat', 'input', 'fallback'] as const satisfies (keyof Stage)[];
+
+/** @throws LmqError `argument/option` for a table with what it does not go with, whatever the shape */
+export function checkTable(stage: Stage, defaults: Stage, name: string): void {
+  const { method, table, bits, groupSize, actOrder, staticGroups } = stage;
+  const refuse = (message: string, hint: string): never => {
+    throw new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
+  };
+  if (method !== 'gptq') refuse(`table is an option of gptq, not of ${method}`, `Without GPTQ, the method is ${table}.`);
+  if (bits !== 4) refuse(`${table} has 4 bits, not ${bits}`, 'Leave bits out.');
+  checkInteger(groupSize, 'groupSize', 1, 2 ** 20, 'recipe');
+  const foreign = UNIFORM.find((option) => stage[option] !== defaults[option]);
+  if (foreign) refuse(`${foreign} is no option of ${table}`, 'Leave one out.');
+  if (actOrder && staticGroups !== true) refuse(`${table} needs groups in order`, 'Use staticGroups true, or groupAware.');
+}
+
 type Facts = Pick<LayerReport, 'doubleQuant' | 'sensitivity' | 'outliers'>;
 
-/** Quantizes a linear; without statistics, one that needs them counts its weights alike, and `note` says so. */
+/**
+ * Quantizes a linear. One whose weights no calibration token tells apart, because none reached it, counts them alike, and `note` says so.
+ * @throws LmqError what the method throws: `argument/option` without the Fisher information that a stage wants
+ */
 export async function quantizeOwnGrid(
   linear: Linear,
   stats: LinearStats,
@@ -84,7 +116,8 @@ export async function quantizeOwnGrid(
     case 'hqq':
       return { ...hqqLinear(linear, stats, hqqOpts(stage)), facts: {} };
     case 'squeezellm': {
-      const blind = ownGridCalibrates(stage) && !stats.hessian;
+      const unreached = stats.fisher && contiguous(stats.fisher).every((v) => v === 0);
+      const blind = usesFisher(stage) ? unreached : ownGridCalibrates(stage) && !stats.hessian;
       const opts = { ...squeezeOpts(stage), ...(blind && { sensitivity: 'uniform' as const }), signal };
       const { linear: out, report } = await squeezellmLinear(linear, stats, opts);
       const facts = { sensitivity: report.sensitivity, outliers: report.outliers };
@@ -97,11 +130,11 @@ export async function quantizeOwnGrid(
   }
 }
 
-function hqqOpts({ bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters }: Stage): HqqOpts {
-  return { bits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters };
+function hqqOpts({ bits, trits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters }: Stage): HqqOpts {
+  return { bits, trits, groupSize, scaleFormat, referenceCompat, lpNorm, beta, kappa, iters };
 }
 
-function squeezeOpts({ bits, sparse, sensitivity = 'hessian-diagonal' }: Stage): SqueezeLlmOpts {
+function squeezeOpts({ bits, sparse, sensitivity = 'fisher' }: Stage): SqueezeLlmOpts {
   return { bits, sparse: typeof sparse === 'number' ? { share: sparse } : sparse, sensitivity };
 }
 
@@ -110,13 +143,14 @@ function squeezeOpts({ bits, sparse, sensitivity = 'hessian-diagonal' }: Stage):
  * hold more than their part.
  */
 export function ownGridBytes(out: number, width: number, stage: Stage): number {
-  const { method, bits, groupSize, scaleFormat, doubleQuant } = stage;
+  const { bits, groupSize, scaleFormat, doubleQuant } = stage;
+  const grid = ownGridOf(stage);
   const codes = out * Math.ceil((width * bits) / 8);
-  if (method === 'hqq') {
+  if (grid === 'hqq') {
     const groups = out * (groupSize < 0 ? 1 : width / groupSize);
     return codes + 2 * groups * (scaleFormat === 'fp32' ? 4 : 2);
   }
-  if (method !== 'squeezellm') {
+  if (grid !== 'squeezellm') {
     const scales = Math.ceil((out * width) / groupSize);
     return codes + 64 + (doubleQuant ? scales + 4 * Math.ceil(scales / 256) + 1024 + 4 : 4 * scales);
   }

@@ -18,9 +18,9 @@ export interface ActivationStore {
 
 /**
  * Whose activations: of the model quantized so far (or the only model there is), or of the float model beside it (GPTAQ); `attention`: in the
- * middle of the block, after its attention.
+ * middle of the block, after its attention; `gradient`: of the loss, by the block's input.
  */
-export type Stream = 'inputs' | 'float' | 'attention';
+export type Stream = 'inputs' | 'float' | 'attention' | 'gradient';
 
 /** Makes the store of the inputs of block `layer`. `sizes`: floats of each window. */
 export type MakeStore = (layer: number, sizes: readonly number[], stream: Stream) => Promise<ActivationStore>;

@@ -20,7 +20,7 @@ export interface Stage {
   groupSize: number;
   /** Default false. */
   symmetric: boolean;
-  /** Three values: at the ends of the range, and zero. Default false. */
+  /** Three values: at the ends of the range, and zero; of HQQ, three levels of its grid. Default false. */
   trits: boolean;
   /** Scale convention; default `gptq`. See `@lmq/quant-core`. */
   preset: string;
@@ -55,6 +55,11 @@ export interface Stage {
    */
   gptaq: boolean | number;
   /**
+   * GPTQ: round to the table of NF4 or FP4 times the largest magnitude of each group (float32; groupSize: default 64), instead of a uniform grid.
+   * Default: a uniform grid.
+   */
+  table?: 'nf4' | 'fp4';
+  /**
    * FOEM: take back a part of what the sweep has added to each weight, 0 … 1; true: 0.2. Default false: plain GPTQ. Excludes gptaq.
    */
   foem: boolean | number;
@@ -80,8 +85,11 @@ export interface Stage {
   iters?: number;
   /** SqueezeLLM: keep outliers apart; true: 0.45 % of the weights; a number: that share. Default false. */
   sparse: boolean | number | SparseOpts;
-  /** SqueezeLLM: what weights count by. Default `hessian-diagonal`, which calibrates. */
-  sensitivity?: Exclude<Sensitivity, 'fisher'>;
+  /**
+   * SqueezeLLM: what weights count by. Default `fisher`: squared gradients of the loss, as in the paper, collected in a pass of their own.
+   * `hessian-diagonal`: the squares of the inputs, which need no backward pass. `uniform`: all alike.
+   */
+  sensitivity?: Sensitivity;
 }
 
 /**
@@ -105,7 +113,10 @@ export interface AwqStage {
 /** SmoothQuant, before the stage that quantizes: what norms feed is scaled. See `@lmq/equalize`. */
 export interface SmoothQuantStage {
   method: 'smoothquant';
-  /** 0 … 1, or `search`: for each pair the best of 21. Absent: the published value of the model's family, else 0.5. */
+  /**
+   * 0 … 1, or `search`: for each pair the best of 21, with inputs in 8 bits per token, or per tensor where the stage that quantizes has them so.
+   * Absent: the published value of the model's family, else 0.5.
+   */
   alpha?: number | 'search';
   /** Reproduce the published code where it has a known flaw. Default false. */
   referenceCompat: boolean;
@@ -202,6 +213,8 @@ export interface LayerReport {
   clip?: ClipMethod;
   /** How its input is quantized at run time; absent: it is not. */
   input?: InputQuant;
+  /** GPTQ: the table that weights are values of; absent: a uniform grid. */
+  table?: 'nf4' | 'fp4';
   /** NF4 and FP4: present when scales are quantized, too. */
   doubleQuant?: true;
   /** SqueezeLLM: what weights counted by. */

@@ -57,7 +57,7 @@ const DEFAULT_BITS = [2, 3, 4, 5, 6, 8];
  * @throws LmqError what `planSites` throws for the recipe without its budget, and for candidates; `argument/option` for a budget that the smallest candidates
  * exceed, saying the least, and when no linear is left to be quantized
  */
-export function planBudget(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): BudgetPlan {
+export async function planBudget(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): Promise<BudgetPlan> {
   const { budget, ...plain } = recipe;
   if (!budget) throw new LmqError('argument/option', 'the recipe has no budget', { op: 'budget' });
   const planned = planSites(checkpoint, architecture, plain);
@@ -82,8 +82,8 @@ export function planBudget(checkpoint: Checkpoint, architecture: Architecture, r
       });
       return { site, out, in: width, ...(group !== undefined && { group }), candidates: choicesOf(all) };
     });
-  const linears = linearsOf(budget.candidates ?? defaultCandidates(plain, linearsOf));
-  checkMixtures(recipe, linears);
+  const linears = linearsOf(budget.candidates ?? (await defaultCandidates(plain, linearsOf)));
+  await checkMixtures(recipe, linears);
   const weights = planned.reduce((n, p) => n + p.out * p.in, 0);
   const plan = { linears, weights, bytes: Math.floor((budget.bits * weights) / 8) };
   checkFeasible(plan, budget);
@@ -105,20 +105,20 @@ function choicesOf(all: readonly PlannedCandidate[]): PlannedCandidate[] {
 }
 
 /** Of those that come to mind, what the export can hold. */
-function defaultCandidates(plain: Recipe, linearsOf: (candidates: readonly Candidate[]) => BudgetLinear[]): Candidate[] {
+async function defaultCandidates(plain: Recipe, linearsOf: (candidates: readonly Candidate[]) => BudgetLinear[]): Promise<Candidate[]> {
   const { method } = plain.stages[0]!;
   const widths: Candidate[] = method === 'nf4' || method === 'fp4' ? [{}] : DEFAULT_BITS.map((bits) => ({ bits }));
   let refusal: unknown;
-  const held = [...widths, KEPT].filter((candidate) => {
+  const held: Candidate[] = [];
+  for (const candidate of [...widths, KEPT]) {
     try {
-      checkMixtures(plain, linearsOf([{}, candidate]));
-      return true;
+      await checkMixtures(plain, linearsOf([{}, candidate]));
+      held.push(candidate);
     } catch (e) {
       if (!(isLmqError(e) && e.code === 'export/unsupported')) throw e;
       refusal = e;
-      return false;
     }
-  });
+  }
   if (held.length < 2) throw refusal;
   return held;
 }
@@ -128,7 +128,7 @@ function defaultCandidates(plain: Recipe, linearsOf: (candidates: readonly Candi
  * so it is enough that the first group has one candidate and all others another.
  * @throws LmqError `export/unsupported`
  */
-function checkMixtures(recipe: Recipe, linears: readonly BudgetLinear[]): void {
+async function checkMixtures(recipe: Recipe, linears: readonly BudgetLinear[]): Promise<void> {
   const labels = [...new Set(linears.flatMap((l) => l.candidates.map((c) => c.label)))];
   const isFirst = (l: BudgetLinear) => l === linears[0] || (l.group !== undefined && l.group === linears[0]!.group);
   const take = ({ candidates }: BudgetLinear, label: string) => (candidates.find((c) => c.label === label) ?? candidates[0]!).stage;
@@ -139,9 +139,14 @@ function checkMixtures(recipe: Recipe, linears: readonly BudgetLinear[]): void {
         const stage = take(l, isFirst(l) ? first : others);
         return stage ? [{ ...l, stage }] : [];
       });
-      checkExport(recipe, planned);
+      await checkExport(recipe, planned);
     }
   }
+}
+
+/** Every linear as each of its candidates would have it. */
+export function candidatesOf(plan: BudgetPlan | undefined): PlannedSite[] {
+  return (plan?.linears ?? []).flatMap(({ candidates, ...site }) => candidates.flatMap(({ stage }) => (stage ? [{ ...site, stage }] : [])));
 }
 
 /** @throws LmqError `argument/option` saying the least bits per weight that the candidates allow */

@@ -7,10 +7,12 @@
  * @module
  */
 import type { Architecture } from '@lmq/model';
-import { isOwnGrid, ownGridBytes } from './_own-grids.js';
+import type { ActivationRangeOpts } from '@lmq/quant-core';
+import { isOwnGrid, ownGridBytes, ownGridOf, usesFisher } from './_own-grids.js';
 import { fewestTokens } from './_starved.js';
 import type { Stage } from './api.js';
-import { calibrates, isAsymmetric, type PlannedSite } from './plan.js';
+import { planInput, rangeKey } from './input-quant.js';
+import { calibrates, hasStaticInput, isAsymmetric, type PlannedSite } from './plan.js';
 import { linearSeconds, type Rates } from './rates.js';
 
 /** Reading, encoding and writing together; not measured, because trying it out would write to the user's disk. */
@@ -32,7 +34,7 @@ export type WindowSizes = { tokens: number; longest: number } | null;
 
 /** Stored bytes of a linear once quantized. */
 export function affineBytes(out: number, width: number, s: Stage): number {
-  if (isOwnGrid(s.method)) return ownGridBytes(out, width, s);
+  if (ownGridOf(s) !== undefined) return ownGridBytes(out, width, s);
   const groups = s.groupSize < 0 ? 1 : width / s.groupSize;
   const scales = out * groups * (s.scaleFormat === 'fp32' ? 4 : 2);
   if (s.trits) return tritBytes(out, width, groups, s, scales);
@@ -91,6 +93,8 @@ export function estimateSeconds(
     const passes = Math.min(layers, a.layers) * (sets + float) + (layers - 1);
     steps.push({ step: 'run the calibration windows through the blocks', seconds: passes * windows.tokens * secondsPerToken });
     const sums = hessianSeconds(a, planned, windows.tokens, rates);
+    const observed = observedSeconds(a, planned, windows.tokens, rates);
+    if (observed) steps.push({ step: 'find the ranges of inputs', seconds: observed });
     steps.push({ step: `accumulate Hessians${float ? ' and cross terms' : ''}`, seconds: sums });
     const starved = starvedSeconds(a, gptq, windows.tokens, secondsPerToken, rates);
     if (starved) steps.push({ step: 'calibrate starved experts, as far as can be known', seconds: starved });
@@ -102,6 +106,25 @@ export function estimateSeconds(
   steps.push({ step: 'quantize', seconds: quantize });
   steps.push({ step: 'read and write', seconds: outputBytes / DISK_BYTES_PER_SECOND });
   return steps;
+}
+
+/** Inputs of linears whose range calibration finds, once for each input and way of finding it. */
+export function observedRanges(planned: readonly PlannedSite[]): Map<string, { site: PlannedSite; range: ActivationRangeOpts }> {
+  const out = new Map<string, { site: PlannedSite; range: ActivationRangeOpts }>();
+  for (const site of planned) {
+    const range = site.stage.input === undefined ? undefined : planInput(site.stage.input).range;
+    if (range) out.set(`${site.site.input} ${rangeKey(range)}`, { site, range });
+  }
+  return out;
+}
+
+function observedSeconds(a: Architecture, planned: readonly PlannedSite[], tokens: number, rates: Rates): number {
+  let seconds = 0;
+  for (const { site, range } of observedRanges(planned).values()) {
+    const share = site.site.expert === undefined ? 1 : activeExperts(a) / (a.moe?.experts ?? 1);
+    seconds += (site.in * tokens * share) / rates.observe.get(rangeKey(range))!;
+  }
+  return seconds;
 }
 
 /**
@@ -152,7 +175,8 @@ export function estimateMemory(
     const matrices = asymmetric ? 2 : 1; // with the cross term
     sums = most((layer) => inputs.reduce((sum, p) => sum + (p.site.layer === layer ? matrices * p.in ** 2 * f32 : 0), 0));
     const inputWidth = 2 * a.hidden + a.heads * a.headDim + a.mlp.intermediate;
-    const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate + (asymmetric ? inputWidth : 0);
+    const kept = (asymmetric ? inputWidth : 0) + (planned.some((p) => hasStaticInput(p.stage)) ? 2 * inputWidth : 0); // copies, here and on the host
+    const width = 6 * a.hidden + 3 * a.heads * a.headDim + 3 * a.mlp.intermediate + kept;
     activations = windows.longest * width * f32;
   }
   let work = 0; // the largest linear: decoded weights, codes, packed result; for GPTQ also H on both sides, its factor and inverse
@@ -164,7 +188,8 @@ export function estimateMemory(
       : stage.method === 'rtn'
         ? 0
         : 4 + (isAsymmetric(stage) ? 2 : 0) + (windows ? 0 : 1); // the cross term; a sum as read
-    const own = (isOwnGrid(stage.method) ? 7 : stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
+    const own =
+      (isOwnGrid(stage.method) ? (usesFisher(stage) ? 8 : 7) : stage.method === 'rtn' ? 4 : 5) * out * n * f32 + squares * n * n * f32;
     work = Math.max(work, own);
   }
   const embedding = calibrated && windows ? 2 * (tensorBytes.get(a.tensors.embedding) ?? 0) : 0;

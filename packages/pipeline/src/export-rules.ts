@@ -4,9 +4,9 @@
  */
 import { MATMUL_NBITS, matMulBlockSize } from '@lmq/formats';
 import { LmqError } from '@lmq/tensor';
-import { hasZeroPoints } from './_folders/rules.js';
+import { gridWords, hasZeroPoints } from './_folders/rules.js';
 import { folderFormat, isFolderName } from './_folders/table.js';
-import { isOwnGrid } from './_own-grids.js';
+import { ownGridOf } from './_own-grids.js';
 import type { ExportName, Recipe, Stage } from './api.js';
 import type { PlannedSite } from './plan.js';
 import { defaultMethod } from './recipe.js';
@@ -34,7 +34,10 @@ export function outputKind(target: ExportName): 'file' | 'folder' {
  * Refuses an export that cannot hold what the plan produces.
  * @throws LmqError `export/unsupported` naming the first linear that does not fit and the nearest export that does
  */
-export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 'stages'>, planned: readonly PlannedSite[]): void {
+export async function checkExport(
+  { export: target, stages }: Pick<Recipe, 'export' | 'stages'>,
+  planned: readonly PlannedSite[],
+): Promise<void> {
   if (stages[0]?.method === 'ggml') {
     if (defaultMethod(target) === 'ggml') return;
     throw new LmqError('export/unsupported', 'the method ggml makes the blocks of a GGUF type', {
@@ -55,7 +58,7 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
   }
   if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
   if (isFolderName(target)) {
-    folderFormat(target).check(planned);
+    (await folderFormat(target)).check(planned);
     return;
   }
   if (target === 'gguf:f16' || target === 'gguf:bf16') {
@@ -90,7 +93,7 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
   }
   for (const { site, stage, in: width } of planned) {
     const wrong: string[] = [];
-    if (isOwnGrid(stage.method)) wrong.push(`method ${stage.method}`);
+    if (ownGridOf(stage) !== undefined) wrong.push(gridWords(stage));
     if (stage.bits !== need.bits) wrong.push(`bits ${stage.bits}`);
     if (stage.trits) wrong.push('trits');
     if (!stage.symmetric) wrong.push('asymmetric zero points');
@@ -113,7 +116,7 @@ export function checkExport({ export: target, stages }: Pick<Recipe, 'export' | 
 function checkOnnx(planned: readonly PlannedSite[]): void {
   for (const { site, stage, in: width } of planned) {
     const wrong: string[] = [];
-    if (isOwnGrid(stage.method)) wrong.push(`method ${stage.method}`);
+    if (ownGridOf(stage) !== undefined) wrong.push(gridWords(stage));
     if (!MATMUL_NBITS.some((bits) => bits === stage.bits)) wrong.push(`bits ${stage.bits}`);
     if (matMulBlockSize(stage.groupSize < 0 ? width : stage.groupSize, width) === 0) wrong.push(`groupSize ${stage.groupSize}`);
     if (stage.actOrder && stage.staticGroups !== true && stage.groupSize > 0) wrong.push('groups in act-order (use staticGroups true)');

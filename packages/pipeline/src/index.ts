@@ -6,6 +6,8 @@ export * from './calibration.js';
 export * from './equalize-blocks.js';
 export * from './estimate.js';
 export * from './export-rules.js';
+export * from './fisher.js';
+export * from './fisher-blocks.js';
 export * from './importance.js';
 export * from './input-quant.js';
 export * from './measure-blocks.js';

@@ -67,19 +67,21 @@ const BY_NAME: Record<InputName, InputSpec> = {
   'llm-int8': { kind: 'llm-int8' },
 };
 
+/** Tells ways of finding a range apart. */
+export const rangeKey = (range: ActivationRangeOpts): string => JSON.stringify(range);
+
 /** Observers of one input of linears, by how they find a range: linears that share an input may ask for different ones. */
 export type RangeObservers = Map<string, ActivationObserver>;
 
 /** Adds what a linear asks for. */
 export function addRange(observers: RangeObservers, { range }: PlannedInput): void {
-  const key = JSON.stringify(range);
-  if (range && !observers.has(key)) observers.set(key, createActivationObserver(range));
+  if (range && !observers.has(rangeKey(range))) observers.set(rangeKey(range), createActivationObserver(range));
 }
 
 /** The input of one linear once its range was observed, and what is to be said of it. An expert that nothing reached has no range. */
 export function settleInput({ quant, range }: PlannedInput, observers: RangeObservers | undefined): { input: InputQuant; note?: string } {
   if (!range || quant.kind !== 'int8') return { input: quant };
-  const observer = observers?.get(JSON.stringify(range));
+  const observer = observers?.get(rangeKey(range));
   if (observer?.count) return { input: staticInput(observer, quant.symmetric) };
   return { input: quant, note: 'no calibration token reached this linear: the scale of its input is found at run time' };
 }

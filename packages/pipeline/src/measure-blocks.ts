@@ -70,7 +70,7 @@ export type TryCandidates = (
  */
 export async function* measureBlocks(opts: MeasureBlocksOpts): AsyncGenerator<MeasuredBlock> {
   const { checkpoint, architecture, backend, recipe, signal, resume } = opts;
-  const { linears } = planBudget(checkpoint, architecture, recipe);
+  const { linears } = await planBudget(checkpoint, architecture, recipe);
   const first = resume?.layer ?? 0;
   const last = Math.max(...linears.map((l) => l.site.layer));
   if (first > last) {

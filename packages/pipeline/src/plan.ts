@@ -5,9 +5,8 @@
 import type { Checkpoint, TensorInfo } from '@lmq/checkpoints';
 import { type Architecture, headSite, type Site } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
-import { ownGridCalibrates } from './_own-grids.js';
+import { ownGridCalibrates, usesFisher } from './_own-grids.js';
 import type { Recipe, Stage } from './api.js';
-import { checkExport } from './export-rules.js';
 import { planInput } from './input-quant.js';
 import { checkStage, matches, stageFor } from './recipe.js';
 
@@ -44,10 +43,16 @@ export function calibrates(stage: Pick<Partial<Stage>, 'method' | 'clip' | 'inpu
   return (typeof clip === 'string' ? clip : clip?.method) === 'imatrix';
 }
 
-/** Whether a recipe needs to know the inputs of linears: text, or saved statistics. */
-export function needsCalibration({ equalize, stages, overrides, budget }: Recipe): boolean {
+export { usesFisher };
+
+/**
+ * Whether a recipe needs to know the inputs of linears, from text or saved statistics, or their gradients, from text.
+ * @param hasFisher whether there is saved Fisher information
+ */
+export function needsCalibration({ equalize, stages, overrides, budget }: Recipe, hasFisher = false): boolean {
   const options = [...stages, ...overrides, ...(budget?.candidates ?? [])];
-  return equalize !== undefined || options.some(calibrates) || (budget !== undefined && budget.measure !== 'weight');
+  const reads = options.some((o) => calibrates(o) || (!hasFisher && usesFisher(o)));
+  return equalize !== undefined || reads || (budget !== undefined && budget.measure !== 'weight');
 }
 
 /** How overrides of ggml name the embeddings. */
@@ -57,7 +62,7 @@ export const EMBEDDINGS = 'model.embed_tokens';
  * Lists the linears that a recipe quantizes, in the order of the work: those inside blocks but routers, and the head where it is included.
  * Those of the method ggml are checked, and left to the export.
  * @throws LmqError `argument/option` for a group size that does not divide a width, options that exclude each other, or an override that
- * matches nothing; `model/unsupported` for weights that are already quantized, or a head tied to the embeddings; `export/unsupported` when the export cannot hold the result
+ * matches nothing; `model/unsupported` for weights that are already quantized, or a head tied to the embeddings
  */
 export function planSites(checkpoint: Checkpoint, architecture: Architecture, recipe: Recipe): PlannedSite[] {
   const sites = architecture.sites.filter((s) => s.role !== 'router');
@@ -103,7 +108,6 @@ export function planSites(checkpoint: Checkpoint, architecture: Architecture, re
     checkGroups(site, stage, width);
     planned.push({ site, stage, out, in: width });
   }
-  checkExport(recipe, planned);
   return planned;
 }
 

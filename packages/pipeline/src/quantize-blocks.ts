@@ -13,9 +13,12 @@ import { loadBlock } from '@lmq/model';
 import { type CompressedTensor, createPhase, type InputQuant, type Linear, LmqError } from '@lmq/tensor';
 import { calibratedBlocks } from './_calibrated-blocks.js';
 import { headHome } from './_head.js';
+import { usesFisher } from './_own-grids.js';
 import type { WindowsOpts } from './_windows.js';
 import type { ActivationStore } from './activations.js';
 import type { LayerReport, Recipe } from './api.js';
+import { checkExport } from './export-rules.js';
+import { checkFisher, type Fisher } from './fisher.js';
 import { planInput, settleInput } from './input-quant.js';
 import { calibrates, type PlannedSite, planSites } from './plan.js';
 import { type InputStatistics, quantizeLinear } from './quantize-linear.js';
@@ -25,6 +28,8 @@ export interface QuantizeBlocksOpts extends WindowsOpts {
   recipe: Recipe;
   /** Saved Hessians to use instead of calibrating. */
   statistics?: Statistics;
+  /** Of the same weights, for stages that use it: see `collectFisher`, `openFisher`. */
+  fisher?: Fisher;
   /** Go on at this block. With calibration, `inputs` and for GPTAQ `float` are its inputs, as stores of an earlier call left them. */
   resume?: { layer: number; inputs?: ActivationStore; float?: ActivationStore };
 }
@@ -57,7 +62,7 @@ export type QuantizeSites = (
 /**
  * Quantizes block by block, in order, then the head where it is included, and yields each; with calibration also blocks of which nothing is quantized, whose outputs the next
  * ones need. When a block is yielded, the stores of the next block's inputs are finished and those of its own inputs still there.
- * @throws LmqError what `planSites` and `checkStatistics` throw; `calibration/short` when a method needs calibration and there is none;
+ * @throws LmqError what `planSites`, `checkExport`, `checkStatistics` and `checkFisher` throw; `argument/option` when a stage needs Fisher information; `calibration/short` when a method needs calibration and there is none;
  * `argument/value` for NaN or infinite weights; `signal.reason` on abort
  */
 export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<BlockResult> {
@@ -77,6 +82,16 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
     });
   }
   const planned = planSites(checkpoint, architecture, recipe);
+  await checkExport(recipe, planned);
+  const { fisher } = opts;
+  if (fisher) checkFisher(fisher, planned);
+  else if (planned.some((p) => usesFisher(p.stage))) {
+    throw new LmqError('argument/option', 'Fisher information is missing', {
+      op: 'quantize',
+      expected: 'squared gradients of every linear that counts its weights by them',
+      hint: 'Use quantizeModel, which collects it, or collectFisher; or choose sensitivity hessian-diagonal.',
+    });
+  }
   const first = opts.resume?.layer ?? 0;
   let finished = planned.filter((p) => p.site.layer < first).length;
   if (finished === planned.length) return;
@@ -89,7 +104,11 @@ export async function* quantizeBlocks(opts: QuantizeBlocksOpts): AsyncGenerator<
     for (const { site, stage } of sites) {
       const { linear } = home.linears.get(site.name)!;
       const statistics = statisticsOf(site.input);
-      const { linear: quantized, report } = await quantizeLinear(site, linear, statistics, stage, { backend, signal });
+      const { linear: quantized, report } = await quantizeLinear(site, linear, statistics, stage, {
+        backend,
+        signal,
+        ...(fisher && { fisher: () => fisher.of(site.name)!.read() }),
+      });
       result.weights.set(site.tensor, quantized.weight);
       result.layers.push(report);
       if (stage.input === undefined) home.setLinear?.(site.name, quantized);

@@ -7,7 +7,7 @@ import { gptqLinear } from '@lmq/gptq';
 import type { Site } from '@lmq/model';
 import { type AffineOpts, type FallbackChoice, fallbackLinear, type PresetName, rtnLinear } from '@lmq/quant-core';
 import { type Backend, type Linear, type Matrix, matrix, type Rescaled } from '@lmq/tensor';
-import { isOwnGrid, quantizeOwnGrid } from './_own-grids.js';
+import { isOwnGrid, type OwnGridMethod, quantizeOwnGrid, usesFisher } from './_own-grids.js';
 import type { LayerReport, Stage } from './api.js';
 import type { RangeObservers } from './input-quant.js';
 import { isAsymmetric } from './plan.js';
@@ -15,6 +15,8 @@ import { isAsymmetric } from './plan.js';
 export interface QuantizeLinearOpts {
   backend: Backend;
   signal?: AbortSignal;
+  /** Σ of squared gradients [out, in], for stages that use them. */
+  fisher?: () => Promise<Matrix>;
 }
 
 /** What is known of the inputs of a linear. A `Hessian` or `CrossTerm` of `@lmq/quant-core` fits. */
@@ -42,7 +44,7 @@ export async function quantizeLinear(
   linear: Linear,
   statistics: InputStatistics | undefined,
   stage: Stage,
-  { backend, signal }: QuantizeLinearOpts,
+  { backend, signal, fisher }: QuantizeLinearOpts,
 ): Promise<{ linear: Linear; report: LayerReport }> {
   if (linear.weight.kind === 'rescaled') {
     const { base, inputScale } = linear.weight;
@@ -51,7 +53,7 @@ export async function quantizeLinear(
       { ...linear, weight: base },
       statistics && scaledStatistics(statistics, inputScale),
       stage,
-      { backend, signal },
+      { backend, signal, ...(fisher && { fisher: async () => scaledFisher(await fisher(), inputScale) }) },
     );
     const weight: Rescaled = { ...linear.weight, base: inner.linear.weight };
     return { linear: { ...inner.linear, weight }, report: { ...inner.report, bitsPerWeight: bitsPerWeight(weight) } };
@@ -71,17 +73,21 @@ export async function quantizeLinear(
     ...(seen && { tokens: statistics?.reached ?? seen.tokens }),
   };
 
-  if (isOwnGrid(stage.method)) {
-    const own = { ...stage, method: stage.method };
-    const { linear: out, report, facts, note } = await quantizeOwnGrid(linear, seen ? { hessian: await seen.read() } : {}, own, signal);
+  // a table that there is nothing to sweep with is the method of its name
+  const method: OwnGridMethod | undefined = isOwnGrid(stage.method) ? stage.method : seen ? undefined : stage.table;
+  if (method !== undefined) {
+    const own = { ...stage, method };
+    const stats = { ...(seen && { hessian: await seen.read() }), ...(fisher && usesFisher(own) && { fisher: await fisher() }) };
+    const { linear: out, report, facts, note } = await quantizeOwnGrid(linear, stats, own, signal);
     const notes = note !== undefined ? [note] : [];
+    if (stage.method === 'gptq') notes.push('no calibration token reached this linear: rounded to nearest');
     if (seen && statistics?.reached !== undefined)
       notes.push(`too few calibration tokens (${statistics.reached}): calibrated on all tokens`);
     return {
       linear: out,
       report: {
         ...common,
-        method: stage.method,
+        method,
         ...facts,
         bitsPerWeight: report.bitsPerWeight,
         error: report.proxyLoss ?? report.relativeError ** 2,
@@ -127,7 +133,7 @@ export async function quantizeLinear(
     linear,
     { hessian: await seen.read() },
     {
-      ...affine,
+      ...(stage.table === undefined ? affine : { bits, groupSize, table: stage.table }),
       actOrder,
       groupAware,
       staticGroups,
@@ -146,6 +152,7 @@ export async function quantizeLinear(
     report: {
       ...common,
       method: 'gptq',
+      ...(stage.table !== undefined && { table: stage.table }),
       bitsPerWeight: report.bitsPerWeight,
       error: report.proxyLoss ?? report.relativeError ** 2,
       ...(report.loss !== undefined && { loss: report.loss }),
@@ -173,6 +180,16 @@ function scaledStatistics({ hessian, crossTerm, reached }: InputStatistics, fact
     ...(crossTerm && { crossTerm: { read: scaled(crossTerm) } }),
     ...(reached !== undefined && { reached }),
   };
+}
+
+/** The squared gradients by the weights of the base: with w = b · factor, those by w times factor². */
+function scaledFisher({ data, shape }: Matrix, factors: Float32Array): Matrix {
+  const n = factors.length;
+  return matrix(
+    data.map((v, i) => v * factors[i % n]! ** 2),
+    shape[0]!,
+    shape[1]!,
+  );
 }
 
 const choiceOf = (f: NonNullable<Stage['fallback']>): FallbackChoice => (typeof f === 'string' ? { strategy: f } : f);

@@ -4,7 +4,7 @@
  * @module
  */
 import { dense, encodeFloats } from '@lmq/formats';
-import { createCrossTerm, createHessian, rtnLinear } from '@lmq/quant-core';
+import { type ActivationRangeOpts, createActivationObserver, createCrossTerm, createHessian, rtnLinear } from '@lmq/quant-core';
 import { type Backend, createRng, type Linear, matrix } from '@lmq/tensor';
 import type { Stage } from './api.js';
 import { calibrates, isAsymmetric } from './plan.js';
@@ -28,17 +28,21 @@ export interface Rates {
   round: number;
   /** Weights through what the stage does to them besides: ranges, work on the host, the report. */
   rest: number;
+  /** Values of inputs through what finds their range, by its `rangeKey`. */
+  observe: ReadonlyMap<string, number>;
 }
 
 /**
  * Measures a backend, and the stage on it, for about a second.
  * @param stage what most linears will go through, if any do
+ * @param ranges ways of finding the range of an input, by `rangeKey`
  * @param now a clock in milliseconds: of the processor, where there is one, so that what else the machine does is not counted
  * @returns the rates, and how long the measured work should have taken at them: what it took longer is what warming up costs
  */
 export async function measureRates(
   backend: Backend,
   stage: Stage | undefined,
+  ranges: ReadonlyMap<string, ActivationRangeOpts> = new Map(),
   now = () => performance.now(),
 ): Promise<{ rates: Rates; seconds: number }> {
   const n = 256;
@@ -54,13 +58,13 @@ export async function measureRates(
       ),
     );
     const h = s.alloc(n, n);
-    const time = async (operations: number, work: () => void) => {
-      work();
+    const time = async (operations: number, work: () => unknown, atLeastMs = 60) => {
+      await work();
       const runs: number[] = [];
-      const end = performance.now() + 60;
+      const end = performance.now() + atLeastMs;
       do {
         const from = now();
-        work();
+        await work();
         await s.flush();
         runs.push(now() - from);
       } while (performance.now() < end);
@@ -105,7 +109,12 @@ export async function measureRates(
     const round = await time(n * n, () => {
       for (const l of [linear, rtnLinear(linear, {}, { bits: 4 }).linear]) backend.load(l).dispose();
     });
-    const rates: Rates = { gemm, attention, pointwise, syrk, factor, sweep, round, rest: Number.POSITIVE_INFINITY };
+    const observe = new Map<string, number>();
+    for (const [key, range] of ranges) {
+      const observer = createActivationObserver(range);
+      observe.set(key, await time(n * n, async () => observer.add(await s.read(a)), 300)); // until it is compiled
+    }
+    const rates: Rates = { gemm, attention, pointwise, syrk, factor, sweep, round, rest: Number.POSITIVE_INFINITY, observe };
     if (stage) {
       const own = await timeStage(backend, stage, now);
       seconds += own.seconds * own.runs;
@@ -139,12 +148,15 @@ async function timeStage(backend: Backend, stage: Stage, now: () => number): Pro
     const fits = stage.groupSize < 0 || width % stage.groupSize === 0;
     const own = fits ? stage : { ...stage, groupSize: 64 };
     const statistics = calibrates(stage) ? { hessian, crossTerm } : undefined;
+    const squares = normal(width);
+    squares.data.set(squares.data.map((v) => v * v));
+    const fisher = async () => squares;
     const runs: number[] = [];
     const start = now();
     const enough = () => now() - start > (runs.length < 24 ? 800 : 400);
     do {
       const from = now();
-      await quantizeLinear({ name: 'estimate' }, linear, statistics, own, { backend });
+      await quantizeLinear({ name: 'estimate' }, linear, statistics, own, { backend, fisher });
       runs.push((now() - from) / 1000);
     } while (!enough());
     runs.sort((a, b) => a - b);

@@ -3,7 +3,7 @@
  * @module
  */
 import { GGUF_FILE_TYPES, isBlockFileType } from '@lmq/checkpoints';
-import { BLOCK_TYPES } from '@lmq/formats';
+import { ENCODABLE_BLOCK_TYPES } from '@lmq/formats';
 import {
   ALLOCATION_SOLVERS,
   checkFallback,
@@ -12,10 +12,10 @@ import {
   type PresetName,
   resolveScheme,
 } from '@lmq/quant-core';
-import { type BlockType, checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
+import { checkInteger, checkOneOf, LmqError } from '@lmq/tensor';
 import { EQUALIZE_METHODS, parseEqualizeStage } from './_equalize/stage.js';
 import { FOLDER_NAMES } from './_folders/table.js';
-import { checkOwnGrid, checkOwnOptions, isOwnGrid, ownGridDefaults } from './_own-grids.js';
+import { checkOwnGrid, checkOwnOptions, checkTable, isOwnGrid, ownGridDefaults } from './_own-grids.js';
 import type { Budget, CalibrationSpec, Candidate, ErrorMeasure, ExportName, IncludeName, Override, Recipe, Stage } from './api.js';
 import { type InputName, type InputSpec, planInput } from './input-quant.js';
 
@@ -29,7 +29,7 @@ export const EXPORTS: readonly ExportName[] = [
   ...[...GGUF_FILE_TYPES.keys()].map((name) => `gguf:${name}` as const),
 ];
 /** Types that an override may name: those that can be written. */
-const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...Object.keys(BLOCK_TYPES).filter((name) => BLOCK_TYPES[name as BlockType].encode)];
+const MATRIX_TYPES = ['F32', 'F16', 'BF16', ...ENCODABLE_BLOCK_TYPES];
 
 /** The method that makes what an export holds, when nobody names one. */
 export function defaultMethod(target: string): Stage['method'] {
@@ -58,6 +58,7 @@ export const STAGE_DEFAULTS: Stage = {
   blockSize: 128,
   gptaq: false,
   foem: false,
+  table: undefined,
   minTokens: undefined,
   fallback: undefined,
   doubleQuant: false,
@@ -150,6 +151,7 @@ export function checkStage(stage: Stage, name: string): void {
     checkOwnGrid(stage, name);
     return;
   }
+  if (stage.table !== undefined) checkTable(stage, STAGE_DEFAULTS, name);
   const clash = (message: string, hint: string) => new LmqError('argument/option', message, { op: 'recipe', tensor: name, hint });
   if (trits && bits !== 2) throw clash(`trits are stored in 2 bits, not ${bits}`, 'Leave bits out.');
   if (trits && preset !== 'gptq') throw clash(`trits have no scale convention, and preset ${preset} is one`, 'Leave preset out.');
@@ -218,7 +220,8 @@ function parseStage(input: unknown, where: string): Stage {
   if (fields.method === undefined)
     throw new LmqError('argument/option', `${where}.method is missing`, { op: 'recipe', expected: METHODS.join(', ') });
   checkOptions(fields, where);
-  const option = Object.keys(fields).find((name) => name !== 'method');
+  const said = isFilled(fields) ? chosen(fields) : Object.keys(fields);
+  const option = said.find((name) => name !== 'method');
   if (fields.method === 'ggml' && option !== undefined) {
     throw new LmqError('argument/option', `${where}.${option}: ggml takes no options, its export says everything`, {
       op: 'recipe',
@@ -227,7 +230,25 @@ function parseStage(input: unknown, where: string): Stage {
     });
   }
   checkOwnOptions(fields.method, chosen(fields), where);
-  return { ...STAGE_DEFAULTS, ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as Stage;
+  checkHessianOptions(fields, where);
+  return {
+    ...STAGE_DEFAULTS,
+    ...ownGridDefaults(fields.table ?? fields.method),
+    ...(fields.trits === true && { bits: 2 }),
+    ...fields,
+  } as Stage;
+}
+
+/** Refuses, in a stage without a Hessian, options that say how to collect it. */
+function checkHessianOptions(fields: Fields, where: string): void {
+  if (fields.method !== 'squeezellm' || fields.sensitivity === 'hessian-diagonal') return;
+  const option = chosen(fields).find((name) => name === 'trueSequential' || name === 'minTokens');
+  if (option === undefined) return;
+  throw new LmqError('argument/option', `${where}.${option} is an option of sensitivity hessian-diagonal`, {
+    op: 'recipe',
+    found: `sensitivity ${String(fields.sensitivity ?? 'fisher')}`,
+    hint: 'Leave it out: gradients are those of the original model, and each token counts where it went.',
+  });
 }
 
 /** A file is made by llama.cpp's quantizers or by others, not by both, and the former have no options but a type. */
@@ -248,6 +269,11 @@ function checkGgmlOverride(stage: Stage | undefined, method: string | undefined,
 /** Fields that say something else than the defaults, with which a recipe that was parsed before is filled. */
 function chosen(fields: Fields): string[] {
   return Object.keys(fields).filter((name) => fields[name] !== STAGE_DEFAULTS[name as keyof Stage]);
+}
+
+/** Whether every default is there: a stage that was parsed before, in which a 4 among the bits is nobody's choice. */
+function isFilled(fields: Fields): boolean {
+  return Object.entries(STAGE_DEFAULTS).every(([name, value]) => value === undefined || fields[name] !== undefined);
 }
 
 function parseOverride(input: unknown, where: string): Override {
@@ -274,7 +300,7 @@ function parseOverride(input: unknown, where: string): Override {
     return { ...fields, type } as unknown as Override;
   }
   if (fields.method !== undefined) checkOwnOptions(fields.method, chosen(fields), where);
-  return { ...ownGridDefaults(fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
+  return { ...ownGridDefaults(fields.table ?? fields.method), ...(fields.trits === true && { bits: 2 }), ...fields } as unknown as Override;
 }
 
 function parseBudget(input: unknown, stage: Stage | undefined): Budget {
@@ -351,7 +377,9 @@ function checkOptions(f: Fields, where: string): void {
   if (typeof f.sparse === 'object')
     known(record(f.sparse, `${where}.sparse`), ['share', 'range', 'sensitive', 'fullRows', 'format'], `${where}.sparse`);
   else if (f.sparse !== undefined && typeof f.sparse !== 'number') boolean(f.sparse, `${where}.sparse`);
-  if (f.sensitivity !== undefined) checkOneOf(String(f.sensitivity), `${where}.sensitivity`, ['hessian-diagonal', 'uniform'], 'recipe');
+  if (f.sensitivity !== undefined)
+    checkOneOf(String(f.sensitivity), `${where}.sensitivity`, ['fisher', 'hessian-diagonal', 'uniform'], 'recipe');
+  if (f.table !== undefined) checkOneOf(String(f.table), `${where}.table`, ['nf4', 'fp4'], 'recipe');
   for (const name of ['gptaq', 'foem']) {
     const share = f[name];
     if (share === undefined || typeof share === 'boolean' || (typeof share === 'number' && share >= 0 && share <= 1)) continue;

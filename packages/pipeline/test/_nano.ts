@@ -7,7 +7,9 @@ import type { CompressedTensor, InputQuant } from '@lmq/tensor';
 import { openModel } from '../src/_node/open-model.js';
 import { readTokens } from '../src/_node/read-tokens.js';
 import type { LayerReport } from '../src/api.js';
+import { collectFisher } from '../src/fisher.js';
 import { overlay } from '../src/overlay.js';
+import { planSites, usesFisher } from '../src/plan.js';
 import { quantizeBlocks } from '../src/quantize-blocks.js';
 import { parseRecipe } from '../src/recipe.js';
 
@@ -25,7 +27,11 @@ export async function openNano() {
     const weights = new Map<string, CompressedTensor>();
     const inputs = new Map<string, InputQuant>();
     const layers: LayerReport[] = [];
-    for await (const b of quantizeBlocks({ ...opened, backend, recipe: parseRecipe(recipe), calibration: calibrationWindows })) {
+    const parsed = parseRecipe(recipe);
+    const common = { ...opened, backend, calibration: calibrationWindows };
+    const users = planSites(opened.checkpoint, opened.architecture, parsed).filter((p) => usesFisher(p.stage));
+    const fisher = users.length ? await collectFisher({ ...common, sites: users.map((p) => p.site) }) : undefined;
+    for await (const b of quantizeBlocks({ ...common, recipe: parsed, fisher })) {
       for (const [name, t] of b.weights) weights.set(name, t);
       for (const [name, input] of b.inputs) inputs.set(name, input);
       layers.push(...b.layers);

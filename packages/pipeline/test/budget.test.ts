@@ -12,7 +12,7 @@ import { calibrateModel, openStatisticsFile } from '../src/_node/calibrate-model
 import { estimateModel } from '../src/_node/estimate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
-import { allocateBudget, type LinearErrors, planBudget } from '../src/budget.js';
+import { allocateBudget, type BudgetPlan, type LinearErrors, planBudget } from '../src/budget.js';
 import { affineBytes } from '../src/estimate.js';
 import { type MeasureBlocksOpts, measureBlocks } from '../src/measure-blocks.js';
 import { overlay } from '../src/overlay.js';
@@ -43,10 +43,16 @@ const problem = (f: () => unknown): string => {
   }
   return 'nothing was thrown';
 };
+/** Of what is asked for later. */
+const problemOf = (p: Promise<unknown>) =>
+  p.then(
+    () => 'nothing was thrown',
+    (e) => (isLmqError(e) ? `${e.code} ${e.message}` : Promise.reject(e)),
+  );
 const plan = (recipe: object, model: Pick<typeof moe, 'checkpoint' | 'architecture'> = nano) =>
   planBudget(model.checkpoint, model.architecture, parseRecipe({ stages, ...recipe }));
 /** Names of what can be chosen. */
-const choices = (p: ReturnType<typeof plan>, linear: string) =>
+const choices = (p: BudgetPlan, linear: string) =>
   p.linears.find((l) => l.site.name.endsWith(linear))!.candidates.map(({ stage }) => (stage ? stage.bits : 'kept'));
 
 async function measured(recipe: object, opts: Partial<MeasureBlocksOpts> = {}): Promise<LinearErrors[]> {
@@ -84,38 +90,38 @@ describe('recipes', () => {
 });
 
 describe('planBudget', () => {
-  it('by default tries what the export can hold', () => {
-    const of = (recipe: object) => choices(plan({ budget: { bits: 4.3 }, ...recipe }), '.2.mlp.up_proj');
-    expect(of({})).toEqual([2, 3, 4, 5, 6, 8, 'kept']);
-    expect(of({ export: 'gptq' })).toEqual([2, 3, 4, 8, 'kept']);
-    expect(of({ export: 'onnx' })).toEqual([4, 8, 'kept']);
-    expect(of({ export: 'awq', budget: { bits: 5 } })).toEqual([4, 'kept']);
-    expect(of({ stages: [{ method: 'nf4' }], export: 'bitsandbytes', budget: { bits: 5 } })).toEqual([4, 'kept']);
+  it('by default tries what the export can hold', async () => {
+    const of = async (recipe: object) => choices(await plan({ budget: { bits: 4.3 }, ...recipe }), '.2.mlp.up_proj');
+    expect(await of({})).toEqual([2, 3, 4, 5, 6, 8, 'kept']);
+    expect(await of({ export: 'gptq' })).toEqual([2, 3, 4, 8, 'kept']);
+    expect(await of({ export: 'onnx' })).toEqual([4, 8, 'kept']);
+    expect(await of({ export: 'awq', budget: { bits: 5 } })).toEqual([4, 'kept']);
+    expect(await of({ stages: [{ method: 'nf4' }], export: 'bitsandbytes', budget: { bits: 5 } })).toEqual([4, 'kept']);
     const q8 = { method: 'rtn', bits: 8, groupSize: 32, symmetric: true };
-    expect(of({ stages: [q8], export: 'gguf:q8_0', budget: { bits: 9 } })).toEqual([8, 'kept']);
+    expect(await of({ stages: [q8], export: 'gguf:q8_0', budget: { bits: 9 } })).toEqual([8, 'kept']);
   });
-  it('refuses what is asked for and cannot be held, before anything is measured', () => {
-    const asked = (candidates: object[], target: string) => problem(() => plan({ budget: { bits: 5, candidates }, export: target }));
-    expect(asked([{ bits: 4 }, { bits: 5 }], 'gptq')).toContain('export/unsupported');
-    expect(asked([{ bits: 4 }, { bits: 4, groupSize: 64 }], 'awq')).toContain('groupSize');
-    expect(asked([{ bits: 4 }, { method: 'nf4' }], 'compressed-tensors')).toContain('method nf4');
-    expect(asked([{ bits: 4 }, { groupSize: 100 }], 'lmq')).toContain('does not divide');
+  it('refuses what is asked for and cannot be held, before anything is measured', async () => {
+    const asked = (candidates: object[], target: string) => problemOf(plan({ budget: { bits: 5, candidates }, export: target }));
+    expect(await asked([{ bits: 4 }, { bits: 5 }], 'gptq')).toContain('export/unsupported');
+    expect(await asked([{ bits: 4 }, { bits: 4, groupSize: 64 }], 'awq')).toContain('groupSize');
+    expect(await asked([{ bits: 4 }, { method: 'nf4' }], 'compressed-tensors')).toContain('method nf4');
+    expect(await asked([{ bits: 4 }, { groupSize: 100 }], 'lmq')).toContain('does not divide');
   });
-  it('linears that runtimes fuse agree in folders of other tools, and all experts of a projection', () => {
-    const groups = (p: ReturnType<typeof plan>) => new Set(p.linears.map((l) => l.group ?? l.site.name)).size;
-    expect(groups(plan({ budget: { bits: 4 } }))).toBe(28);
-    expect(groups(plan({ budget: { bits: 4, agree: 'fused' } }))).toBe(16);
-    expect(groups(plan({ budget: { bits: 4.3 }, export: 'compressed-tensors' }, moe))).toBe(4 * 4);
-    expect(problem(() => plan({ budget: { bits: 4.3, agree: 'none' }, export: 'compressed-tensors' }))).toContain('runtimes fuse');
+  it('linears that runtimes fuse agree in folders of other tools, and all experts of a projection', async () => {
+    const groups = (p: BudgetPlan) => new Set(p.linears.map((l) => l.group ?? l.site.name)).size;
+    expect(groups(await plan({ budget: { bits: 4 } }))).toBe(28);
+    expect(groups(await plan({ budget: { bits: 4, agree: 'fused' } }))).toBe(16);
+    expect(groups(await plan({ budget: { bits: 4.3 }, export: 'compressed-tensors' }, moe))).toBe(4 * 4);
+    expect(await problemOf(plan({ budget: { bits: 4.3, agree: 'none' }, export: 'compressed-tensors' }))).toContain('runtimes fuse');
   });
-  it("the recipe's own overrides win, and count", () => {
+  it("the recipe's own overrides win, and count", async () => {
     const budget = { bits: 3.3 };
     const overrides = [
       { match: '*v_proj', bits: 8 },
       { match: '*q_proj', groupSize: 64 },
       { match: '*k_proj', skip: true },
     ];
-    const p = plan({ budget, overrides });
+    const p = await plan({ budget, overrides });
     expect(choices(p, '.0.self_attn.v_proj')).toEqual([8]);
     expect(choices(p, '.0.self_attn.q_proj')).toEqual([2, 3, 4, 5, 6, 8, 'kept']);
     expect(p.linears.some((l) => l.site.role === 'k')).toBe(false);
@@ -129,10 +135,10 @@ describe('planBudget', () => {
     expect(sites.filter((s) => s.site.role === 'v').map((s) => s.stage.bits)).toEqual([8, 8, 8, 8]);
     expect(sites.filter((s) => s.site.role === 'q').every((s) => s.stage.groupSize === 64)).toBe(true);
   });
-  it('says the least budget that there is', () => {
-    expect(problem(() => plan({ budget: { bits: 4 }, overrides: [{ match: '*', skip: true }] }))).toContain('no linear to spend');
-    expect(problem(() => plan({ budget: { bits: 2 } }))).toMatch(/argument\/option.*at least 2\.1407 bits per weight; found 2\b/);
-    expect(choices(plan({ budget: { bits: 2.1407 } }), 'o_proj')).toContain(2);
+  it('says the least budget that there is', async () => {
+    expect(await problemOf(plan({ budget: { bits: 4 }, overrides: [{ match: '*', skip: true }] }))).toContain('no linear to spend');
+    expect(await problemOf(plan({ budget: { bits: 2 } }))).toMatch(/argument\/option.*at least 2\.1407 bits per weight; found 2\b/);
+    expect(choices(await plan({ budget: { bits: 2.1407 } }), 'o_proj')).toContain(2);
   });
 });
 
@@ -255,7 +261,7 @@ describe('quantizeModel', () => {
   it('mixed precision of the size of 3 bits is nearer to the original than 3 bits are', async () => {
     const base = await loadModel({ ...nano });
     const recipe = parseRecipe({ stages, budget });
-    const p = planBudget(nano.checkpoint, nano.architecture, recipe);
+    const p = await planBudget(nano.checkpoint, nano.architecture, recipe);
     const mixed = allocateBudget(recipe, p, await measured({ budget })).recipe;
     const klOf = async (r: unknown) => {
       const model = await loadModel({ ...nano, checkpoint: overlay(nano.checkpoint, (await nano.quantize(r)).weights) });

@@ -1,4 +1,4 @@
-// Folders of compressed-tensors: opened by name, they compute what the same weights compute in memory, and say what else they were made for.
+// Folders of compressed-tensors: opened by name, they compute what the same weights compute in memory, with inputs in 8 bits where they say so.
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,11 +48,14 @@ it.each([
   const opened = await openModel(folder);
   try {
     expect(opened.checkpoint.format).toBe('compressed-tensors');
-    expect(opened.warnings).toEqual(activations === 'none' ? [] : [expect.stringContaining('int8 (per token')]);
+    expect(opened.warnings).toEqual([]);
+    const inputs = new Map([...weights.keys()].map((name) => [name, { kind: 'int8', per: 'token', symmetric: true } as const]));
+    expect(opened.checkpoint.inputs).toEqual(activations === 'none' ? undefined : inputs);
     const model = await loadModel({ ...opened, backend: nano.backend });
     const found = (await perplexity(model, nano.ids, { context: 512, windows: 1 })).perplexity;
     model.dispose();
-    expect(found).toBe(await nano.evaluate(weights, 1));
+    expect(found).toBe((await nano.measure({ weights, inputs: opened.checkpoint.inputs as typeof inputs }, 1)).perplexity);
+    if (activations !== 'none') expect(found).not.toBe(await nano.evaluate(weights, 1));
   } finally {
     await opened.close();
   }

@@ -7,7 +7,7 @@ import { decode, encodeFloats, encodeMx, encodeTable4, zeroPointValues } from '@
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { loadModel } from '@lmq/model';
 import { rtn } from '@lmq/quant-core';
-import type { CompressedTensor } from '@lmq/tensor';
+import type { CompressedTensor, InputQuant } from '@lmq/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type FolderName, folderFormat } from '../src/_folders/table.js';
 import { exportLmq } from '../src/_node/export-lmq.js';
@@ -46,9 +46,12 @@ function rows8({ shape: [rows, cols], data }: ReturnType<typeof decode>): Compre
   return { kind: 'affine', shape, bits: 8, groupSize: cols!, codes, scales: { block: [1, cols!], format: 'fp32', data: scales } };
 }
 
-async function perplexityOf(name: string): Promise<number> {
+/** With `input`, that of all linears in blocks whatever the folder says. */
+async function perplexityOf(name: string, input?: InputQuant): Promise<number> {
   const opened = await openModel(name);
-  const model = await loadModel({ ...opened, backend: await wasmBackend() });
+  const linears = opened.architecture.sites.map((s) => [s.tensor, input] as const);
+  const checkpoint = input ? { ...opened.checkpoint, inputs: new Map(linears as [string, InputQuant][]) } : opened.checkpoint;
+  const model = await loadModel({ ...opened, checkpoint, backend: await wasmBackend() });
   const found = (await perplexity(model, windows[0]!, { context: 256, windows: 1 })).perplexity;
   model.dispose();
   await opened.close();
@@ -101,7 +104,8 @@ describe('quantize --export', () => {
       const recipe = parseRecipe({ stages: [{ method: 'rtn', ...stage }], overrides, export: target });
       const planned = planSites(model.checkpoint, model.architecture, recipe);
       const sizes = new Map([...model.checkpoint.tensors.values()].map((t) => [t.name, t.bytes]));
-      for (const p of planned) sizes.set(p.site.tensor, folderFormat(target).bytes(p, 'bf16', planned));
+      const format = await folderFormat(target);
+      for (const p of planned) sizes.set(p.site.tensor, format.bytes(p, 'bf16', planned));
       await model.close();
       const file = readFileSync(join(at(name), 'model.safetensors'));
       expect([...sizes.values()].reduce((a, b) => a + b)).toBe(file.length - 8 - Number(file.readBigUInt64LE(0)));
@@ -177,8 +181,16 @@ describe('convert', () => {
     expect(sha(last)).toBe(sha(from));
   });
 
-  it.each(['int8', 'nf4', 'hqq'])('%s computes the same from the folder of its tool', async (from) => {
+  it.each(['nf4', 'hqq'])('%s computes the same from the folder of its tool', async (from) => {
     expect(await perplexityOf(at(`${from}-0`))).toBe(await perplexityOf(at(from)));
+  });
+
+  it('int8 is LLM.int8() in the folder of its tool', async () => {
+    const found = await perplexityOf(at('int8-0'));
+    expect(found).toBe(await perplexityOf(at('int8'), { kind: 'llm-int8', threshold: 6 }));
+    expect(found).not.toBe(await perplexityOf(at('int8')));
+    expect((await convert(at('int8-0'), 'int8-again', 'bitsandbytes')).notes.join()).not.toMatch(/inputs of/); // it says so itself
+    expect((await convert(at('int8-0'), 'int8-hqq', 'hqq')).notes.join()).toMatch(/inputs of 28 linears/);
   });
 
   it('says what each format needs to know', () => {

@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { perplexity } from '@lmq/eval';
-import { decode } from '@lmq/formats';
 import { wasmBackend } from '@lmq/kernels-wasm';
 import { type Architecture, loadModel, parseHfConfig } from '@lmq/model';
 import type { CompressedTensor } from '@lmq/tensor';
 import { afterAll, describe, expect, it } from 'vitest';
 import { CASES, familyCheckpoint, readCase } from '../../model/test/_families.js';
+import { plantOutliers } from '../bench/_planted.mjs';
 import { estimateModel } from '../src/_node/estimate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
@@ -104,31 +104,10 @@ describe('lmq-nano', async () => {
   };
 
   /** Channels of what norms make, thirty times as large, and what reads them as much less: the same function. */
-  async function planted() {
-    const weights = new Map<string, CompressedTensor>();
-    const { sites, tensors } = nano.architecture;
-    for (let layer = 0; layer < nano.architecture.layers; layer++) {
-      for (const [norm, roles] of [
-        [tensors.attentionNorm[layer]!, ['q', 'k', 'v']],
-        [tensors.mlpNorm[layer]!, ['gate', 'up']],
-      ] as const) {
-        const scaled = async (name: string, of: (c: number) => number) => {
-          const m = decode(await nano.checkpoint.read(name));
-          const [rows, cols] = m.shape as [number, number];
-          weights.set(name, { kind: 'dense', shape: [rows, cols], format: 'fp32', data: m.data.map((v, i) => v * of(i % cols)) });
-        };
-        const factor = (c: number) => (c % 12 === layer ? 32 : 1);
-        await scaled(norm, factor);
-        for (const s of sites) {
-          if (s.layer === layer && (roles as readonly string[]).includes(s.role)) await scaled(s.tensor, (c) => 1 / factor(c));
-        }
-      }
-    }
-    return overlay(nano.checkpoint, weights);
-  }
+  const planted = () => plantOutliers(nano, ({ layer }) => Float32Array.from({ length: 256 }, (_, c) => (c % 12 === layer ? 32 : 1)));
 
   it('planted outliers ruin plain rounding; AWQ and SmoothQuant recover', async () => {
-    const source = { ...nano, checkpoint: await planted() };
+    const source = { ...nano, checkpoint: overlay(nano.checkpoint, await planted()) };
     const untouched = await evaluate(await quantize(nano, parseRecipe({ stages: [q3] })));
     const ruined = await evaluate(await quantize(source, parseRecipe({ stages: [q3] })));
     expect(ruined).toBeGreaterThan(untouched * 1.5);

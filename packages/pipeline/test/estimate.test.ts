@@ -6,7 +6,11 @@ import { planSites } from '../src/plan.js';
 import type { Rates } from '../src/rates.js';
 import { parseRecipe } from '../src/recipe.js';
 
-const rates: Rates = { gemm: 1e9, attention: 1e9, pointwise: 1e9, syrk: 1e9, sweep: 1e9, factor: 1e9, round: 1e9, rest: 1e9 };
+const observe = new Map([
+  ['{"method":"minmax"}', 1e6],
+  ['{"method":"kl"}', 1e5],
+]);
+const rates: Rates = { observe, gemm: 1e9, attention: 1e9, pointwise: 1e9, syrk: 1e9, sweep: 1e9, factor: 1e9, round: 1e9, rest: 1e9 };
 let models: Record<'lmq-nano' | 'lmq-nano-moe', Awaited<ReturnType<typeof openModel>>>;
 beforeAll(async () => {
   models = { 'lmq-nano': await openModel('lmq-nano'), 'lmq-nano-moe': await openModel('lmq-nano-moe') };
@@ -19,6 +23,29 @@ function secondsOf(name: keyof typeof models, stage: object, tokens = 8192) {
   const of = (word: string) => steps.find((s) => s.step.includes(word))?.seconds ?? 0;
   return { starved: of('starved'), run: of('run the calibration windows') };
 }
+
+describe('ranges of inputs', () => {
+  it('are found once for each input of linears, and each way of finding them', () => {
+    const of = (name: keyof typeof models, input: unknown, overrides: object[] = []) => {
+      const { checkpoint, architecture } = models[name];
+      const stages = [{ method: 'rtn', ...(input !== undefined && { input }) }];
+      const planned = planSites(checkpoint, architecture, parseRecipe({ stages, overrides }));
+      const steps = estimateSeconds(architecture, planned, { tokens: 1000, longest: 500 }, rates, 0);
+      return steps.find((s) => s.step.includes('ranges'))?.seconds ?? 0;
+    };
+    const { hidden, heads, headDim, layers, mlp, moe } = models['lmq-nano'].architecture;
+    const all = 1000 * layers * (2 * hidden + heads * headDim + mlp.intermediate); // qkv, gate and up, o, down
+    expect(moe).toBeUndefined();
+    expect(of('lmq-nano', undefined)).toBe(0);
+    expect(of('lmq-nano', 'int8-token')).toBe(0);
+    expect(of('lmq-nano', 'int8-static')).toBeCloseTo(all / 1e6, 9);
+    const kl = [{ match: '*up_proj', input: { kind: 'int8', range: 'kl' } }];
+    expect(of('lmq-nano', 'int8-static', kl)).toBeCloseTo(all / 1e6 + (1000 * layers * hidden) / 1e5, 9);
+    const { architecture: m } = models['lmq-nano-moe'];
+    const experts = m.moe!.topK * (m.hidden + m.mlp.intermediate); // a token's way through those that it is sent to
+    expect(of('lmq-nano-moe', 'int8-static')).toBeCloseTo((1000 * m.layers * (m.hidden + m.heads * m.headDim + experts)) / 1e6, 9);
+  });
+});
 
 describe('starved experts', () => {
   it('are none in models without experts, and where minTokens is 0', () => {

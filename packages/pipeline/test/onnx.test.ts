@@ -1,5 +1,5 @@
 // Exports to ONNX, without a runtime: what the files hold. Runtimes that run them are in peers/.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TensorInfo } from '@lmq/checkpoints';
@@ -11,6 +11,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { estimateModel } from '../src/_node/estimate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
+import { verifyModel } from '../src/_node/verify-model.js';
 import { onnxDecoder } from '../src/onnx-graph/decoder.js';
 import { parseRecipe } from '../src/recipe.js';
 
@@ -61,6 +62,11 @@ describe('an ONNX folder', () => {
 
     const lmq = await quantize(stage, 'lmq', { model });
     const [ours, theirs] = [await openCheckpoint(lmq.output), await openCheckpoint(join(output, 'onnx', file))];
+    const again = await openModel(output); // the folder as a model: under the names of the original
+    expect(again.architecture).toEqual(architecture);
+    for (const name of again.checkpoint.tensors.keys())
+      expect(same(await again.checkpoint.read(name), await ours.read(name)), name).toBe(true);
+    await again.close();
     for (const site of architecture.sites) {
       const [a, b] = [await ours.read(site.tensor), await theirs.read(`${site.name}.weight`)];
       expect(b.kind).toBe(stage && site.role !== 'router' ? 'affine' : 'dense');
@@ -70,6 +76,18 @@ describe('an ONNX folder', () => {
     expect(report.notes.some((n) => n.includes('transformers.js'))).toBe(model === 'lmq-nano-moe');
     await ours.close();
     await theirs.close();
+  });
+
+  it('of another exporter, or of fused linears, is no model to lmq', async () => {
+    const { output } = await quantize({ groupSize: 32 }, 'onnx');
+    const config = json(join(output, 'config.json'));
+    const rewrite = (more: object) => writeFileSync(join(output, 'config.json'), JSON.stringify({ ...config, ...more }));
+    rewrite({ num_hidden_layers: 5 });
+    expect(await problem(openModel(output))).toMatch(/^model\/unsupported .*does not name its weights as lmq does.*model\.layers\.4/);
+    rewrite({ model_type: 'phi3', pad_token_id: null });
+    expect(await problem(openModel(output))).toMatch(/^model\/unsupported .*one tensor in the folder are apart/);
+    const { valid, findings } = await verifyModel(output);
+    expect([valid, findings[0]?.check]).toEqual([false, 'configuration']);
   });
 
   it('has the same bytes every time', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkStage, matches, parseRecipe, STAGE_DEFAULTS, stageFor } from '../src/recipe.js';
+import { checkStage, METHODS, matches, parseRecipe, STAGE_DEFAULTS, stageFor } from '../src/recipe.js';
 
 const message = (f: () => unknown): string => {
   try {
@@ -46,6 +46,21 @@ describe('parseRecipe', () => {
     [{ calibration: { samples: 0 } }, 'calibration.samples is out of range'],
   ])('refuses %j', (input, text) => {
     expect(message(() => parseRecipe(input))).toContain(text);
+  });
+});
+
+describe('a parsed recipe', () => {
+  it.each(METHODS)('of %s is taken again, as it is and through JSON', (method) => {
+    const overrides = [{ match: '*down_proj', skip: true }];
+    const recipe = parseRecipe({ stages: [{ method }], overrides, export: method === 'ggml' ? 'gguf:q4_k_m' : 'lmq' });
+    expect(parseRecipe(recipe)).toEqual(recipe);
+    expect(parseRecipe(JSON.parse(JSON.stringify(recipe)))).toEqual(recipe);
+  });
+  it('of ggml still has no options', () => {
+    const recipe = parseRecipe({ stages: [{ method: 'ggml' }], export: 'gguf:q4_k_m' });
+    const stages = (change: object) => [{ ...recipe.stages[0], ...change }];
+    expect(message(() => parseRecipe({ ...recipe, stages: stages({ bits: 3 }) }))).toContain('ggml takes no options');
+    expect(message(() => parseRecipe({ ...recipe, stages: [{ method: 'ggml', bits: 4 }] }))).toContain('ggml takes no options');
   });
 });
 

@@ -2,8 +2,8 @@
  * Codes of a matrix for scales that are already found, packed, and what they cost.
  * @module
  */
-import { bitsPerWeight, decode } from '@lmq/formats';
-import { matrixShape, type Tensor } from '@lmq/tensor';
+import { bitsPerWeight } from '@lmq/formats';
+import { matrix, matrixShape, type Tensor } from '@lmq/tensor';
 import { gridCode, gridValue } from './_grid.js';
 import { proxyLossOf } from './_report.js';
 import { stridesOf } from './_rows.js';
@@ -26,7 +26,8 @@ export function encodeWith(
   const start = performance.now();
   const [rows, cols] = matrixShape(w, 'rtn');
   const codes = known ?? new Uint8Array(rows * cols);
-  const relativeError = encode(w, scheme, params, codes, known !== undefined);
+  const values = opts.hessian && new Float32Array(rows * cols);
+  const relativeError = encode(w, scheme, params, codes, known !== undefined, values);
   const weight = (scheme.trits ? toTrits : toAffine)(scheme, [rows, cols], codes, params);
   const report: QuantReport = {
     method: 'rtn',
@@ -38,13 +39,13 @@ export function encodeWith(
     relativeError,
     seconds: 0,
   };
-  if (opts.hessian) report.proxyLoss = proxyLossOf(w, decode(weight), opts.hessian);
+  if (opts.hessian && values) report.proxyLoss = proxyLossOf(w, matrix(values, rows, cols), opts.hessian);
   report.seconds = (performance.now() - start) / 1000;
   return { weight, report };
 }
 
-/** Writes codes, one per byte, unless they are known, and returns ‖W − Ŵ‖ / ‖W‖. */
-function encode(w: Tensor, scheme: Scheme, params: AffineParams, codes: Uint8Array, known: boolean): number {
+/** Writes codes, one per byte, unless they are known, and Ŵ where it is asked for; returns ‖W − Ŵ‖ / ‖W‖. */
+function encode(w: Tensor, scheme: Scheme, params: AffineParams, codes: Uint8Array, known: boolean, values?: Float32Array): number {
   const [rows, cols] = matrixShape(w, 'rtn');
   const [rowStride, colStride] = stridesOf(w);
   const { data } = w;
@@ -62,7 +63,9 @@ function encode(w: Tensor, scheme: Scheme, params: AffineParams, codes: Uint8Arr
       for (const end = c + blockCols; c < end; c++, at += colStride, to++) {
         const v = data[at]!;
         if (!known) codes[to] = trits ? tritCode(v, scale, zero) : gridCode(v, scale, zero, maxCode);
-        const e = v - (trits ? tritValue(v, scale, zero) : gridValue(codes[to]!, scale, zero));
+        const value = trits ? tritValue(v, scale, zero) : gridValue(codes[to]!, scale, zero);
+        if (values) values[to] = value;
+        const e = v - value;
         errors += e * e;
         norm += v * v;
       }

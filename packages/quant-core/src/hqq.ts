@@ -6,7 +6,9 @@
  * Each iteration rounds to codes q, splits the error e = w - ŵ into outliers o = sign(e) max(0, |e| - |e|^(p - 1) / β), and sets the zero point
  * to the mean of q - (w - o) / scale.
  *
- * Differences from the published code: every group goes on until its zero point stands still (there, the mean |e| of the whole matrix stops all
+ * Differences from the published code: the iteration, which stops at the first resting place of a zero point, starts at the best of nine within
+ * half a step of the range's own (on lmq-nano, groups of 64: squared error of the weights 5 % smaller at 2, 3 and 4 bits, for 1.3 times the
+ * time); every group goes on until its zero point stands still (there, the mean |e| of the whole matrix stops all
  * groups when it rises, though the mean of |e| is not what the steps make small); β grows by κ, as published (there, κ is a parameter without
  * effect); scale and zero point are rounded to their stored format before codes are chosen (there, after);
  * groups of small numbers keep their scale (there, ranges below 1e-4 get a scale of 1 and scales stay above 5e-5); and a range so far from
@@ -35,8 +37,10 @@ import { checkFinite } from './finite.js';
 const f = Math.fround;
 
 export interface HqqOpts {
-  /** 1 to 8. Default 4. */
+  /** 1 to 8. Default 4, and 2 for trits. */
   bits?: number;
+  /** Three levels instead of four, in 2 bits: what HQQ calls 1.58 bits. Default false. */
+  trits?: boolean;
   /** Input columns per scale; must divide the row. -1: one scale per row. Default 64. */
   groupSize?: number;
   /** How scales and zero points are stored. Default `fp16`. */
@@ -71,7 +75,7 @@ export function hqq(w: Tensor, opts: HqqOpts = {}): Quantized<HqqReport> {
   const [rows, cols] = matrixShape(w, 'hqq');
   const solver = resolve(opts, cols);
   checkFinite(w, 'the weight', 'hqq');
-  const { bits, size, scaleFormat } = solver;
+  const { bits, trits, size, scaleFormat } = solver;
   const values = Float32Array.from(contiguous(w));
   const count = values.length / size;
   const scales = new Float32Array(count);
@@ -90,7 +94,17 @@ export function hqq(w: Tensor, opts: HqqOpts = {}): Quantized<HqqReport> {
   };
   checkStored(scales, zeros, scaleFormat, cols / size);
   const groupSize = opts.groupSize ?? 64;
-  return { weight, report: { method: 'hqq', bits, groupSize, symmetric: false, ...costOf(w, weight, opts.hessian, start) } };
+  return {
+    weight,
+    report: {
+      method: 'hqq',
+      bits,
+      groupSize,
+      symmetric: false,
+      ...(trits && { trits: true as const }),
+      ...costOf(w, weight, opts.hessian, start),
+    },
+  };
 }
 
 /** {@link hqq} of a linear layer; its bias and input quantization are kept. A compressed weight is decoded first. */
@@ -106,7 +120,8 @@ export function hqqLinear(linear: Linear, stats: LinearStats, opts: Omit<HqqOpts
 export function checkHqq(opts: HqqOpts, cols?: number): void {
   const op = 'hqq';
   const { groupSize = 64, lpNorm = 0.7, beta = 10, kappa = 1.01 } = opts;
-  checkInteger(opts.bits ?? 4, 'bits', 1, 8, op);
+  const bits = checkInteger(opts.bits ?? defaultBits(opts), 'bits', 1, 8, op);
+  if (opts.trits && bits !== 2) throw new LmqError('argument/option', 'trits are stored in 2 bits', { op, expected: 2, found: bits });
   checkInteger(opts.iters ?? 20, 'iters', 0, 10_000, op);
   checkOneOf(opts.scaleFormat ?? 'fp16', 'scaleFormat', ['fp32', 'fp16', 'bf16'], op);
   if (groupSize !== -1) checkInteger(groupSize, 'groupSize', 1, Number.MAX_SAFE_INTEGER, op);
@@ -125,10 +140,13 @@ export function checkHqq(opts: HqqOpts, cols?: number): void {
   within(kappa >= 1 && kappa < Number.POSITIVE_INFINITY, 'kappa', 'kappa >= 1', kappa);
 }
 
+const defaultBits = ({ trits }: HqqOpts) => (trits ? 2 : 4);
+
 function resolve(opts: HqqOpts, cols: number): Solver {
   checkHqq(opts, cols);
   const {
-    bits = 4,
+    bits = defaultBits(opts),
+    trits = false,
     groupSize = 64,
     scaleFormat = 'fp16',
     lpNorm = 0.7,
@@ -138,7 +156,7 @@ function resolve(opts: HqqOpts, cols: number): Solver {
     referenceCompat = false,
   } = opts;
   const size = groupSize === -1 ? cols : groupSize;
-  return { bits, scaleFormat, lpNorm, beta, kappa, iters, referenceCompat, size, maxCode: 2 ** bits - 1 };
+  return { bits, trits, scaleFormat, lpNorm, beta, kappa, iters, referenceCompat, size, maxCode: trits ? 2 : 2 ** bits - 1 };
 }
 
 /** The part of an error that is an outlier's. Powers are slow, and errors below β^(-1 / (2 - p)) have none. */
@@ -167,6 +185,7 @@ function solveGroup(values: Float32Array, g: number, scales: Float32Array, zeros
     zero = stored(-min / scale);
   }
   if (s.bits === 4) zero = rint(zero);
+  if (iters > 0) zero = bestStart(values, from, to, scale, zero, s);
   for (let i = 0, beta = s.beta; i < iters; i++, beta *= kappa) {
     const outlier = outlierPart(lpNorm, beta);
     let sum = 0;
@@ -183,6 +202,28 @@ function solveGroup(values: Float32Array, g: number, scales: Float32Array, zeros
   scales[g] = scale;
   zeros[g] = zero;
   for (let k = from; k < to; k++) codes[k] = codeOf(f(values[k]! / scale), zero, maxCode);
+}
+
+/** Distances from the range's zero point at which the iteration may start, in steps of the grid. */
+const STARTS = [0, -1, 1, -2, 2, -3, 3, -4, 4].map((eighths) => eighths / 8);
+
+/** Of zero points around `zero`, the one with the least squared error: each iteration only moves to the nearest resting place. */
+function bestStart(values: Float32Array, from: number, to: number, scale: number, zero: number, s: Solver): number {
+  let best = zero;
+  let least = Number.POSITIVE_INFINITY;
+  for (const shift of STARTS) {
+    const start = roundToFormat(zero + shift, s.scaleFormat);
+    let error = 0;
+    for (let k = from; k < to && error < least; k++) {
+      const w = values[k]!;
+      error += (w - (codeOf(f(w / scale), start, s.maxCode) - start) * scale) ** 2;
+    }
+    if (error < least) {
+      least = error;
+      best = start;
+    }
+  }
+  return best;
 }
 
 /** Up to here a float holds every integer: beyond, zero points could not tell neighbouring codes apart. */

@@ -1,5 +1,5 @@
 import { decode, scaleValues, unpackRows, validate, zeroValues } from '@lmq/formats';
-import { hqq, hqqLinear, proxyLoss, rtn } from '@lmq/quant-core';
+import { type HqqOpts, hqq, hqqLinear, proxyLoss, rtn } from '@lmq/quant-core';
 import { type Affine, isLmqError, matrix } from '@lmq/tensor';
 import { describe, expect, it } from 'vitest';
 import { bytes, distance, floats, golden, tailed } from './_tables.js';
@@ -37,6 +37,28 @@ describe('hqq', () => {
       const loss = (t: Affine) => distance(w.data, decode(t).data, 0.7);
       expect(loss(hqq(w, { bits }).weight)).toBeLessThan(0.99 * loss(rtn(w, { bits, groupSize: 64 }).weight));
     }
+  });
+
+  it.each([2, 3, 4])('%i bits: starts where the published solver does not look', (bits) => {
+    const w = tailed(64, 256, 6, 0.02);
+    const loss = (o: HqqOpts) => distance(w.data, decode(hqq(w, { bits, ...o }).weight).data, 2);
+    expect(loss({})).toBeLessThan(0.98 * loss({ referenceCompat: true, scaleFormat: 'fp32' }));
+    expect(loss({ iters: 5 })).toBeLessThanOrEqual(1.001 * loss({ iters: 1 }));
+  });
+
+  it('has three levels in 2 bits, the published 1.58', () => {
+    const w = tailed(8, 64, 9, 0.02);
+    for (const referenceCompat of [false, true]) {
+      const { weight, report } = hqq(w, { trits: true, groupSize: 32, referenceCompat, scaleFormat: 'fp32' });
+      expect(report).toMatchObject({ bits: 2, trits: true });
+      expect(new Set(unpackRows(weight.codes, 2, 8, 64))).toEqual(new Set([0, 1, 2]));
+      const scales = scaleValues(weight.scales);
+      for (let g = 0; g < scales.length; g++) {
+        const group = w.data.subarray(32 * g, 32 * g + 32); // two steps span it
+        expect(scales[g]! * 2).toBeCloseTo(Math.max(...group) - Math.min(...group), 6);
+      }
+    }
+    expect(() => hqq(w, { trits: true, bits: 3 })).toThrow(/stored in 2 bits/);
   });
 
   it('takes the codes that are nearest on the stored grid', () => {

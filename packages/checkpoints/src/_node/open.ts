@@ -18,6 +18,8 @@ import { fileSource } from './source.js';
 const OP = 'openCheckpoint';
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
+/** Where transformers.js looks for a decoder, from the widest weights to the narrowest. */
+const ONNX = ['model', 'model_quantized', 'model_q4'].map((name) => join('onnx', `${name}.onnx`));
 /** Where PyTorch's serializer, and HQQ's, put a model. */
 const PICKLES = ['qmodel.pt', 'pytorch_model.bin', 'pytorch_model.bin.index.json'];
 /** Longest index or manifest read. */
@@ -61,6 +63,14 @@ async function readText(from: ByteSource, op: string, maxBytes = MAX_TEXT_BYTES)
 export async function readFolderText(dir: string, name: string, maxBytes: number): Promise<string> {
   const op = 'readFolderText';
   return readText(await folderSource(dir, name, op), op, maxBytes);
+}
+
+/**
+ * Text of a file that the user names: a regular file, of valid UTF-8.
+ * @throws LmqError `file/missing`, `file/limit`, `file/format`, `file/io`
+ */
+export async function readFileText(path: string, maxBytes: number): Promise<string> {
+  return readText(await fileSource(path), 'readFileText', maxBytes);
 }
 
 async function guarded<T>(source: ByteSource, open: (source: ByteSource) => Promise<T>): Promise<T> {
@@ -109,6 +119,7 @@ async function openFolder(dir: string): Promise<Checkpoint> {
   const ours = await exists(manifest);
   const physical = await tensors();
   if (!physical) {
+    for (const name of ONNX) if (await exists(join(dir, name))) return openOnnxFile(join(dir, name));
     for (const name of PICKLES) if (await exists(join(dir, name))) return refusePickle(join(dir, name));
     const hint = 'Give a folder with model.safetensors, or with an index and its shards; or name a .gguf or .safetensors file.';
     throw new LmqError('file/missing', 'the folder holds no model', { op: OP, file: dir, expected: `${SINGLE} or ${INDEX}`, hint });
@@ -133,7 +144,7 @@ function refusePickle(file: string): never {
 }
 
 /**
- * Opens a model: a folder in Hugging Face's or our own format, a `.safetensors` file, a `.safetensors.index.json`, an `.onnx` file with its
+ * Opens a model: a folder in Hugging Face's, transformers.js's or our own format, a `.safetensors` file, a `.safetensors.index.json`, an `.onnx` file with its
  * data beside it, a GGUF file (told by its first bytes) or any part of one. Headers are read and checked; data is read later, tensor by
  * tensor. Close it when done.
  * @throws LmqError `file/missing`, `file/io`, or `file/truncated`, `file/format`, `file/limit` for a damaged file, `model/unsupported` for

@@ -23,12 +23,14 @@ export function addCalibrate(lmq: Command, cli: Context): void {
   const { terminal, signal } = cli;
   const command = lmq
     .command('calibrate <model>')
-    .description('save the statistics of the original model’s linear inputs, for quantize and compare --statistics')
+    .description(
+      'save statistics of the original model, for quantize and compare: of its linears’ inputs (--statistics), or gradients (--fisher)',
+    )
     .requiredOption('-o, --output <file>', 'file to write')
     .addOption(
       new Option(
         '--export <format>',
-        'statistics for GPTQ, or only an importance matrix, for gguf exports and llama.cpp (before 2025-07: imatrix-dat)',
+        'statistics for GPTQ; fisher: squared gradients for SqueezeLLM; or an importance matrix, for gguf exports and llama.cpp (before 2025-07: imatrix-dat)',
       )
         .choices(CALIBRATION_FORMATS)
         .default('statistics'),
@@ -66,7 +68,7 @@ export function addCalibrate(lmq: Command, cli: Context): void {
       if (report.starved.length) terminal.say(`too few tokens reached ${report.starved.join(', ')}: their sums are over all tokens`);
       if (report.unreached.length) terminal.say(`no token reached ${report.unreached.join(', ')}`);
       terminal.out(
-        `${report.output}: ${formatBytes(report.bytes)} · ${report.inputs} inputs · ${report.tokens} tokens · ${formatSeconds(report.seconds)} · peak memory ${formatBytes(result.peakRss)}\n`,
+        `${report.output}: ${formatBytes(report.bytes)} · ${report.inputs} ${flags.export === 'fisher' ? 'linears' : 'inputs'} · ${report.tokens} tokens · ${formatSeconds(report.seconds)} · peak memory ${formatBytes(result.peakRss)}\n`,
       );
     } finally {
       await model.close();

@@ -4,7 +4,7 @@
  */
 import { compare, perplexity } from '@lmq/eval';
 import { loadModel, type Model } from '@lmq/model';
-import { modelSize, overlay, quantizeBlocks } from '@lmq/pipeline';
+import { collectFisher, type Fisher, modelSize, overlay, planSites, quantizeBlocks, usesFisher } from '@lmq/pipeline';
 import { type OpenModel, openModel } from '@lmq/pipeline/node';
 import type { Backend, CompressedTensor } from '@lmq/tensor';
 import type { Command } from 'commander';
@@ -36,6 +36,7 @@ interface Flags extends StageFlags, BackendFlags, NonFiniteFlags {
   windows?: number;
   calibration?: string;
   statistics?: string;
+  fisher?: string;
 }
 
 interface CompareRow extends EvalRow {
@@ -101,14 +102,18 @@ export function addCompare(lmq: Command, cli: Context): void {
             ...watch.facts(),
           },
         ];
+        let { fisher }: { fisher?: Fisher } = source;
         for (const { method, bits, recipe } of recipes) {
           const began = performance.now();
+          const uses = planSites(opened.checkpoint, opened.architecture, recipe).some((p) => usesFisher(p.stage));
+          if (uses) fisher ??= await collectFisher({ ...opened, backend, ...source, signal, onProgress: terminal.progress });
           const weights = new Map<string, CompressedTensor>();
           for await (const block of quantizeBlocks({
             ...opened,
             backend,
             recipe,
             ...source,
+            fisher: uses ? fisher : undefined,
             signal,
             onProgress: (e) => terminal.progress({ ...e, phase: `${method} ${bits}-bit: ${e.phase}` }),
           })) {

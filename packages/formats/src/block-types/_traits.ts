@@ -1,5 +1,5 @@
 /**
- * What a GGUF block type brings.
+ * What a GGUF block type brings: traits for reading, and an encoder, apart from them so that who only reads does not load it.
  * @module
  */
 
@@ -12,18 +12,6 @@ export interface BlockTraits {
   readonly halves: readonly number[];
   /** Whether the block at byte `from` has a scale that is not finite. Only for types that store one otherwise than as an fp16 number. */
   hasBadScale?(src: Uint8Array, from: number): boolean;
-  /** Largest magnitude the type holds, where it is not the fp16 scale (which would become infinite) that limits it. */
-  readonly largest?: number;
-  /**
-   * Quantizes all weights of `src`, with the reference's choice of scale. Where a weight is too large for the type, an fp16 number of its
-   * block becomes infinite or NaN. Absent: lmq reads this type only.
-   */
-  encode?(src: Float32Array, out: Uint8Array): void;
-  /**
-   * The same for one row, with an importance per column. Absent where the reference has no use for importances. Where these are too large,
-   * an fp16 number of the block becomes infinite or NaN.
-   */
-  encodeWeighted?(row: Float32Array, importance: Float32Array, out: Uint8Array): void;
   /** Decodes all blocks of `src`. */
   decode(src: Uint8Array, out: Float32Array): void;
   /**
@@ -31,6 +19,22 @@ export interface BlockTraits {
    * no integer), types with scales of two levels (their product is no fp16 number), and types whose codes are looked up.
    */
   readonly affine?: BlockAffine;
+}
+
+/** How weights become blocks of a type. */
+export interface BlockTypeEncoder {
+  /** Largest magnitude the type holds, where it is not the fp16 scale (which would become infinite) that limits it. */
+  readonly largest?: number;
+  /**
+   * Quantizes all weights of `src`, with the reference's choice of scale. Where a weight is too large for the type, an fp16 number of its
+   * block becomes infinite or NaN.
+   */
+  encode(src: Float32Array, out: Uint8Array): void;
+  /**
+   * The same for one row, with an importance per column. Absent where the reference has no use for importances. Where these are too large,
+   * an fp16 number of the block becomes infinite or NaN.
+   */
+  encodeWeighted?(row: Float32Array, importance: Float32Array, out: Uint8Array): void;
 }
 
 /** A block as affine codes around the middle: `w = (code - 2 ** (bits - 1)) * scale`. */

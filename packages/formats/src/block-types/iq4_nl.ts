@@ -11,7 +11,7 @@ import { meanSquare, readHalf, weigh, writeHalf } from './_float32.js';
 import { IQ4_VALUES, nearestIq4, searchIq4Scale } from './_iq4.js';
 import { lookUpNibbles, packNibbles } from './_nibbles.js';
 import { squares } from './_qx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 const BYTES = 18;
@@ -36,10 +36,13 @@ export const iq4_nl: BlockTraits = {
   blockSize: 32,
   blockBytes: BYTES,
   halves: [0],
-  encode: (src, out) => encode(src, out),
-  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 
   decode(src, out) {
     for (let s = 0, x = 0; s < src.length; s += BYTES, x += 32) lookUpNibbles(src, s + 2, 16, IQ4_VALUES, readHalf(src, s), out, x);
   },
+};
+
+export const iq4_nlEncoder: BlockTypeEncoder = {
+  encode: (src, out) => encode(src, out),
+  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 };

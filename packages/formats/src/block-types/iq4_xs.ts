@@ -13,7 +13,7 @@ import { indexOfLargest, meanSquare, nearestInt, readHalf, weigh, writeHalf } fr
 import { IQ4_VALUES, nearestIq4, searchIq4Scale } from './_iq4.js';
 import { lookUpNibbles, packNibbles } from './_nibbles.js';
 import { squares } from './_qx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 const BYTES = 136;
@@ -60,8 +60,6 @@ export const iq4_xs: BlockTraits = {
   blockSize: 256,
   blockBytes: BYTES,
   halves: [0],
-  encode: (src, out) => encode(src, out),
-  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 
   decode(src, out) {
     for (let s = 0, x = 0; s < src.length; s += BYTES) {
@@ -74,4 +72,9 @@ export const iq4_xs: BlockTraits = {
       }
     }
   },
+};
+
+export const iq4_xsEncoder: BlockTypeEncoder = {
+  encode: (src, out) => encode(src, out),
+  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 };

@@ -11,7 +11,7 @@
 import { DOUBLED_E2M1, nearestE2m1 } from './_e2m1.js';
 import { bitsOf, largestBits } from './_float32.js';
 import { lookUpNibbles } from './_nibbles.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 const BYTES = 17;
@@ -21,6 +21,13 @@ export const mxfp4: BlockTraits = {
   blockBytes: BYTES,
   halves: [],
   hasBadScale: (src, from) => src[from] === 255,
+
+  decode(src, out) {
+    for (let s = 0, x = 0; s < src.length; s += BYTES, x += 32) lookUpNibbles(src, s + 1, 16, DOUBLED_E2M1, 2 ** (src[s] - 128), out, x);
+  },
+};
+
+export const mxfp4Encoder: BlockTypeEncoder = {
   largest: 1.5 * 2 ** 127, // the largest finite value; rounding could take weights beyond it to infinity
 
   encode(src, out) {
@@ -32,9 +39,5 @@ export const mxfp4: BlockTraits = {
       out[o] = e;
       for (let j = 0; j < 16; j++) out[o + 1 + j] = nearestE2m1(src[x + j], scale) | (nearestE2m1(src[x + j + 16], scale) << 4);
     }
-  },
-
-  decode(src, out) {
-    for (let s = 0, x = 0; s < src.length; s += BYTES, x += 32) lookUpNibbles(src, s + 1, 16, DOUBLED_E2M1, 2 ** (src[s] - 128), out, x);
   },
 };

@@ -11,7 +11,7 @@ import { float32Bits } from '../_bits.js';
 import { DOUBLED_E2M1, nearestE2m1 } from './_e2m1.js';
 import { bitsOf, largestBits } from './_float32.js';
 import { lookUpNibbles } from './_nibbles.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 const BYTES = 36;
@@ -37,6 +37,14 @@ export const nvfp4: BlockTraits = {
   blockSize: 64,
   blockBytes: BYTES,
   halves: [],
+
+  decode(src, out) {
+    for (let s = 0, x = 0; s < src.length; s += BYTES, x += 64)
+      for (let k = 0; k < 4; k++) lookUpNibbles(src, s + 4 + 8 * k, 8, DOUBLED_E2M1, SCALES[src[s + k]], out, x + 16 * k);
+  },
+};
+
+export const nvfp4Encoder: BlockTypeEncoder = {
   largest: 2688, // 6 * 448
 
   encode(src, out) {
@@ -51,10 +59,5 @@ export const nvfp4: BlockTraits = {
           out[o + 4 + 8 * k + j] = nearestE2m1(src[from + j], scale) | (nearestE2m1(src[from + j + 8], scale) << 4);
       }
     }
-  },
-
-  decode(src, out) {
-    for (let s = 0, x = 0; s < src.length; s += BYTES, x += 64)
-      for (let k = 0; k < 4; k++) lookUpNibbles(src, s + 4 + 8 * k, 8, DOUBLED_E2M1, SCALES[src[s + k]], out, x + 16 * k);
   },
 };

@@ -13,7 +13,7 @@ import { packCrumbs, unpackCrumbs } from './_crumbs.js';
 import { meanSquare, nearestInt, readHalf, weigh, writeHalf } from './_float32.js';
 import { searchScaleAndMin, type Tries, WEIGHTED_TRIES } from './_qkx.js';
 import { searchPositiveScale } from './_qp.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround, abs } = Math;
 const BYTES = 84;
@@ -78,8 +78,6 @@ export const q2_k: BlockTraits = {
   blockSize: 256,
   blockBytes: BYTES,
   halves: [D, D + 2],
-  encode: (src, out) => encode(src, out),
-  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 
   decode(src, out) {
     const q = new Uint8Array(32);
@@ -95,4 +93,9 @@ export const q2_k: BlockTraits = {
       }
     }
   },
+};
+
+export const q2_kEncoder: BlockTypeEncoder = {
+  encode: (src, out) => encode(src, out),
+  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 };

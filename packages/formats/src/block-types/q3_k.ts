@@ -13,7 +13,7 @@ import { packCrumbs, unpackCrumbs } from './_crumbs.js';
 import { indexOfLargest, meanSquare, nearestInt, readHalf, weigh, writeHalf } from './_float32.js';
 import { ascendScale } from './_q3.js';
 import { searchScale } from './_qx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 const BYTES = 110;
@@ -81,8 +81,6 @@ export const q3_k: BlockTraits = {
   blockSize: 256,
   blockBytes: BYTES,
   halves: [D],
-  encode: (src, out) => encode(src, out),
-  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 
   decode(src, out) {
     const q = new Uint8Array(32);
@@ -98,4 +96,9 @@ export const q3_k: BlockTraits = {
       }
     }
   },
+};
+
+export const q3_kEncoder: BlockTypeEncoder = {
+  encode: (src, out) => encode(src, out),
+  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 };

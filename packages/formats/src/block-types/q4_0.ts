@@ -11,7 +11,7 @@ import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { bitsOf, largestBits, meanSquare, weigh, writeHalf } from './_float32.js';
 import { packNibbles } from './_nibbles.js';
 import { searchScale } from './_qx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 
@@ -19,34 +19,6 @@ export const q4_0: BlockTraits = {
   blockSize: 32,
   blockBytes: 18,
   halves: [0],
-
-  encode(src, out) {
-    const bits = bitsOf(src);
-    for (let x = 0, o = 0; x < src.length; x += 32, o += 18) {
-      const max = src[largestBits(bits, x, 32)];
-      const d = fround(max / -8);
-      const id = d ? fround(1 / d) : 0;
-      const h = floatToFp16(d);
-      out[o] = h;
-      out[o + 1] = h >>> 8;
-      for (let j = 0; j < 16; j++) {
-        const lo = fround(fround(src[x + j] * id) + 8.5) | 0;
-        const hi = fround(fround(src[x + j + 16] * id) + 8.5) | 0;
-        out[o + 2 + j] = Math.min(15, lo) | (Math.min(15, hi) << 4);
-      }
-    }
-  },
-
-  encodeWeighted(row, importance, out) {
-    const codes = new Uint8Array(32);
-    const w = new Float32Array(32);
-    const s = meanSquare(row, 0, row.length);
-    for (let x = 0, o = 0; x < row.length; x += 32, o += 18) {
-      weigh(row, importance, x, 32, s, w);
-      writeHalf(searchScale(row.subarray(x, x + 32), 0, 32, 8, w, codes), out, o);
-      packNibbles(codes, 0, 16, out, o + 2);
-    }
-  },
 
   decode(src, out) {
     for (let s = 0, x = 0; s < src.length; s += 18, x += 32) {
@@ -74,5 +46,35 @@ export const q4_0: BlockTraits = {
       }
       return src[from] | (src[from + 1] << 8);
     },
+  },
+};
+
+export const q4_0Encoder: BlockTypeEncoder = {
+  encode(src, out) {
+    const bits = bitsOf(src);
+    for (let x = 0, o = 0; x < src.length; x += 32, o += 18) {
+      const max = src[largestBits(bits, x, 32)];
+      const d = fround(max / -8);
+      const id = d ? fround(1 / d) : 0;
+      const h = floatToFp16(d);
+      out[o] = h;
+      out[o + 1] = h >>> 8;
+      for (let j = 0; j < 16; j++) {
+        const lo = fround(fround(src[x + j] * id) + 8.5) | 0;
+        const hi = fround(fround(src[x + j + 16] * id) + 8.5) | 0;
+        out[o + 2 + j] = Math.min(15, lo) | (Math.min(15, hi) << 4);
+      }
+    }
+  },
+
+  encodeWeighted(row, importance, out) {
+    const codes = new Uint8Array(32);
+    const w = new Float32Array(32);
+    const s = meanSquare(row, 0, row.length);
+    for (let x = 0, o = 0; x < row.length; x += 32, o += 18) {
+      weigh(row, importance, x, 32, s, w);
+      writeHalf(searchScale(row.subarray(x, x + 32), 0, 32, 8, w, codes), out, o);
+      packNibbles(codes, 0, 16, out, o + 2);
+    }
   },
 };

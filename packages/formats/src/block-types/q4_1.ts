@@ -11,7 +11,7 @@ import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { meanSquare, weigh, writeHalf } from './_float32.js';
 import { packNibbles } from './_nibbles.js';
 import { searchScaleAndMin, WEIGHTED_TRIES } from './_qkx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 
@@ -20,6 +20,20 @@ export const q4_1: BlockTraits = {
   blockBytes: 20,
   halves: [0, 2],
 
+  decode(src, out) {
+    for (let s = 0, x = 0; s < src.length; s += 20, x += 32) {
+      const d = fp16ToFloat(src[s] | (src[s + 1] << 8));
+      const m = fp16ToFloat(src[s + 2] | (src[s + 3] << 8));
+      for (let j = 0; j < 16; j++) {
+        const b = src[s + 4 + j];
+        out[x + j] = (b & 15) * d + m;
+        out[x + j + 16] = (b >>> 4) * d + m;
+      }
+    }
+  },
+};
+
+export const q4_1Encoder: BlockTypeEncoder = {
   encode(src, out) {
     for (let x = 0, o = 0; x < src.length; x += 32, o += 20) {
       let min = src[x];
@@ -57,18 +71,6 @@ export const q4_1: BlockTraits = {
       writeHalf(scale[0], out, o);
       writeHalf(-min[0], out, o + 2);
       packNibbles(codes, 0, 16, out, o + 4);
-    }
-  },
-
-  decode(src, out) {
-    for (let s = 0, x = 0; s < src.length; s += 20, x += 32) {
-      const d = fp16ToFloat(src[s] | (src[s + 1] << 8));
-      const m = fp16ToFloat(src[s + 2] | (src[s + 3] << 8));
-      for (let j = 0; j < 16; j++) {
-        const b = src[s + 4 + j];
-        out[x + j] = (b & 15) * d + m;
-        out[x + j + 16] = (b >>> 4) * d + m;
-      }
     }
   },
 };

@@ -10,7 +10,7 @@ import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { fifthBits, packFifthBit } from './_fifth-bit.js';
 import { bitsOf, largestBits, meanSquare, weigh, writeHalf } from './_float32.js';
 import { searchScale } from './_qx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 
@@ -18,32 +18,6 @@ export const q5_0: BlockTraits = {
   blockSize: 32,
   blockBytes: 22,
   halves: [0],
-
-  encode(src, out) {
-    const codes = new Uint8Array(32);
-    const bits = bitsOf(src);
-    for (let x = 0, o = 0; x < src.length; x += 32, o += 22) {
-      const max = src[largestBits(bits, x, 32)];
-      const d = fround(max / -16);
-      const id = d ? fround(1 / d) : 0;
-      const h = floatToFp16(d);
-      out[o] = h;
-      out[o + 1] = h >>> 8;
-      for (let j = 0; j < 32; j++) codes[j] = Math.min(31, fround(fround(src[x + j] * id) + 16.5) | 0);
-      packFifthBit(codes, 0, out, o + 2);
-    }
-  },
-
-  encodeWeighted(row, importance, out) {
-    const codes = new Uint8Array(32);
-    const w = new Float32Array(32);
-    const s = meanSquare(row, 0, row.length);
-    for (let x = 0, o = 0; x < row.length; x += 32, o += 22) {
-      weigh(row, importance, x, 32, s, w);
-      writeHalf(searchScale(row.subarray(x, x + 32), 0, 32, 16, w, codes), out, o);
-      packFifthBit(codes, 0, out, o + 2);
-    }
-  },
 
   decode(src, out) {
     for (let s = 0, x = 0; s < src.length; s += 22, x += 32) {
@@ -74,5 +48,33 @@ export const q5_0: BlockTraits = {
       }
       return src[from] | (src[from + 1] << 8);
     },
+  },
+};
+
+export const q5_0Encoder: BlockTypeEncoder = {
+  encode(src, out) {
+    const codes = new Uint8Array(32);
+    const bits = bitsOf(src);
+    for (let x = 0, o = 0; x < src.length; x += 32, o += 22) {
+      const max = src[largestBits(bits, x, 32)];
+      const d = fround(max / -16);
+      const id = d ? fround(1 / d) : 0;
+      const h = floatToFp16(d);
+      out[o] = h;
+      out[o + 1] = h >>> 8;
+      for (let j = 0; j < 32; j++) codes[j] = Math.min(31, fround(fround(src[x + j] * id) + 16.5) | 0);
+      packFifthBit(codes, 0, out, o + 2);
+    }
+  },
+
+  encodeWeighted(row, importance, out) {
+    const codes = new Uint8Array(32);
+    const w = new Float32Array(32);
+    const s = meanSquare(row, 0, row.length);
+    for (let x = 0, o = 0; x < row.length; x += 32, o += 22) {
+      weigh(row, importance, x, 32, s, w);
+      writeHalf(searchScale(row.subarray(x, x + 32), 0, 32, 16, w, codes), out, o);
+      packFifthBit(codes, 0, out, o + 2);
+    }
   },
 };

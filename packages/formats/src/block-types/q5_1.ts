@@ -11,7 +11,7 @@ import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { fifthBits, packFifthBit } from './_fifth-bit.js';
 import { meanSquare, weigh, writeHalf } from './_float32.js';
 import { searchScaleAndMin, WEIGHTED_TRIES } from './_qkx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 
@@ -20,6 +20,21 @@ export const q5_1: BlockTraits = {
   blockBytes: 24,
   halves: [0, 2],
 
+  decode(src, out) {
+    for (let s = 0, x = 0; s < src.length; s += 24, x += 32) {
+      const d = fp16ToFloat(src[s] | (src[s + 1] << 8));
+      const m = fp16ToFloat(src[s + 2] | (src[s + 3] << 8));
+      const high = fifthBits(src, s + 4);
+      for (let j = 0; j < 16; j++) {
+        const b = src[s + 8 + j];
+        out[x + j] = ((b & 15) | (((high >>> j) & 1) << 4)) * d + m;
+        out[x + j + 16] = ((b >>> 4) | (((high >>> (j + 16)) & 1) << 4)) * d + m;
+      }
+    }
+  },
+};
+
+export const q5_1Encoder: BlockTypeEncoder = {
   encode(src, out) {
     const codes = new Uint8Array(32);
     for (let x = 0, o = 0; x < src.length; x += 32, o += 24) {
@@ -55,19 +70,6 @@ export const q5_1: BlockTraits = {
       writeHalf(scale[0], out, o);
       writeHalf(-min[0], out, o + 2);
       packFifthBit(codes, 0, out, o + 4);
-    }
-  },
-
-  decode(src, out) {
-    for (let s = 0, x = 0; s < src.length; s += 24, x += 32) {
-      const d = fp16ToFloat(src[s] | (src[s + 1] << 8));
-      const m = fp16ToFloat(src[s + 2] | (src[s + 3] << 8));
-      const high = fifthBits(src, s + 4);
-      for (let j = 0; j < 16; j++) {
-        const b = src[s + 8 + j];
-        out[x + j] = ((b & 15) | (((high >>> j) & 1) << 4)) * d + m;
-        out[x + j + 16] = ((b >>> 4) | (((high >>> (j + 16)) & 1) << 4)) * d + m;
-      }
     }
   },
 };

@@ -10,7 +10,7 @@ import { readHalf } from './_float32.js';
 import { encodeHeader, minCode, scaleCode } from './_k-header.js';
 import { packNibbles } from './_nibbles.js';
 import type { Tries } from './_qkx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const BYTES = 176;
 const HIGH = 16;
@@ -35,8 +35,6 @@ export const q5_k: BlockTraits = {
   blockSize: 256,
   blockBytes: BYTES,
   halves: [0, 2],
-  encode: (src, out) => encode(src, out),
-  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 
   decode(src, out) {
     for (let s = 0, x = 0; s < src.length; s += BYTES, x += 256) {
@@ -54,4 +52,9 @@ export const q5_k: BlockTraits = {
       }
     }
   },
+};
+
+export const q5_kEncoder: BlockTypeEncoder = {
+  encode: (src, out) => encode(src, out),
+  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 };

@@ -11,7 +11,7 @@
 import { floatToFp16, fp16ToFloat } from '../fp16.js';
 import { GROUP_MAX_EPS, indexOfLargest, nearestInt, writeHalf } from './_float32.js';
 import { searchScale, squares } from './_qx.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const { fround } = Math;
 const SCALES = 192;
@@ -33,9 +33,6 @@ export const q6_k: BlockTraits = {
   blockSize: 256,
   blockBytes: 210,
   halves: [D],
-
-  encode: (src, out) => encode(src, out),
-  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 
   decode(src, out) {
     for (let s = 0, x = 0; s < src.length; s += 210, x += 256) {
@@ -63,6 +60,11 @@ export const q6_k: BlockTraits = {
       }
     }
   },
+};
+
+export const q6_kEncoder: BlockTypeEncoder = {
+  encode: (src, out) => encode(src, out),
+  encodeWeighted: (row, importance, out) => encode(row, out, importance),
 };
 
 /** Writes the block of 256 weights, and returns its d. */

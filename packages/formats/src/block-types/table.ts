@@ -1,5 +1,5 @@
 /**
- * The GGUF block types that lmq reads and, but for IQ1, IQ2 and IQ3, writes, by name.
+ * How the GGUF block types are read, by name. How those that lmq writes are written: `encoders.ts`.
  * @module
  */
 import type { BlockType } from '@lmq/tensor';

@@ -9,7 +9,7 @@
  */
 import { readHalf, writeHalf } from './_float32.js';
 import { encodeTernary } from './_ternary.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const BYTES = 54;
 const D = 52;
@@ -28,19 +28,6 @@ export const tq1_0: BlockTraits = {
   blockBytes: BYTES,
   halves: [D],
 
-  encode(src, out) {
-    for (let x = 0, o = 0; x < src.length; x += 256, o += BYTES) {
-      writeHalf(encodeTernary(src, x, codes), out, o + D);
-      for (const [at, count, first, digits] of RUNS) {
-        for (let m = 0; m < count; m++) {
-          let q = 0;
-          for (let n = 0; n < 5; n++) q = 3 * q + (n < digits ? codes[first + m + count * n] : 0);
-          out[o + at + m] = Math.ceil((q * 256) / 243);
-        }
-      }
-    }
-  },
-
   decode(src, out) {
     for (let s = 0, x = 0; s < src.length; s += BYTES, x += 256) {
       const d = readHalf(src, s + D);
@@ -51,6 +38,21 @@ export const tq1_0: BlockTraits = {
             out[x + first + m + count * n] = (((q * 3) >>> 8) - 1) * d;
             q = (q * 3) & 255;
           }
+        }
+      }
+    }
+  },
+};
+
+export const tq1_0Encoder: BlockTypeEncoder = {
+  encode(src, out) {
+    for (let x = 0, o = 0; x < src.length; x += 256, o += BYTES) {
+      writeHalf(encodeTernary(src, x, codes), out, o + D);
+      for (const [at, count, first, digits] of RUNS) {
+        for (let m = 0; m < count; m++) {
+          let q = 0;
+          for (let n = 0; n < 5; n++) q = 3 * q + (n < digits ? codes[first + m + count * n] : 0);
+          out[o + at + m] = Math.ceil((q * 256) / 243);
         }
       }
     }

@@ -7,7 +7,7 @@
 import { packCrumbs, unpackCrumbs } from './_crumbs.js';
 import { readHalf, writeHalf } from './_float32.js';
 import { encodeTernary } from './_ternary.js';
-import type { BlockTraits } from './_traits.js';
+import type { BlockTraits, BlockTypeEncoder } from './_traits.js';
 
 const BYTES = 66;
 const D = 64;
@@ -19,13 +19,6 @@ export const tq2_0: BlockTraits = {
   blockBytes: BYTES,
   halves: [D],
 
-  encode(src, out) {
-    for (let x = 0, o = 0; x < src.length; x += 256, o += BYTES) {
-      writeHalf(encodeTernary(src, x, codes), out, o + D);
-      packCrumbs(codes, out, o);
-    }
-  },
-
   decode(src, out) {
     const q = new Uint8Array(32);
     for (let s = 0, x = 0; s < src.length; s += BYTES) {
@@ -34,6 +27,15 @@ export const tq2_0: BlockTraits = {
         unpackCrumbs(src, s, j, q);
         for (let l = 0; l < 32; l++) out[x + l] = (q[l] - 1) * d;
       }
+    }
+  },
+};
+
+export const tq2_0Encoder: BlockTypeEncoder = {
+  encode(src, out) {
+    for (let x = 0, o = 0; x < src.length; x += 256, o += BYTES) {
+      writeHalf(encodeTernary(src, x, codes), out, o + D);
+      packCrumbs(codes, out, o);
     }
   },
 };

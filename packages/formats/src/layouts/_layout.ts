@@ -1,10 +1,10 @@
 /**
- * What every layout brings, and the dispatcher as nested layouts see it.
+ * What every layout brings, and the verbs as nested layouts see them.
  * @module
  */
 import { type CompressedTensor, LmqError } from '@lmq/tensor';
 
-/** The verbs as a layout that contains others calls them: on any layout. */
+/** The verbs as a layout that contains others calls them: each its own, on any layout. */
 export interface Verbs {
   decodeRows(t: CompressedTensor, from: number, to: number, out: Float32Array): void;
   byteLength(t: CompressedTensor): number;
@@ -16,14 +16,14 @@ export interface Verbs {
 /** The verbs of one layout. Ranges, indices and `out` have been checked by the dispatcher. */
 export interface Layout<T extends CompressedTensor> {
   /** Rows [from, to) as float32, row-major, into out[0 … (to - from) * in). */
-  decodeRows(t: T, from: number, to: number, out: Float32Array, nested: Verbs): void;
+  decodeRows(t: T, from: number, to: number, out: Float32Array, nested: Verbs['decodeRows']): void;
   /** Bytes of everything that decoding needs. */
-  byteLength(t: T, nested: Verbs): number;
+  byteLength(t: T, nested: Verbs['byteLength']): number;
   /** Throws unless the parts fit together. `at` names the tensor in messages; `shape` has been checked. */
-  validate(t: T, at: string, nested: Verbs, depth: number): void;
-  layoutName(t: T, nested: Verbs): string;
+  validate(t: T, at: string, nested: Verbs['validate'], depth: number): void;
+  layoutName(t: T, nested: Verbs['layoutName']): string;
   /** Rows `index`, in that order; rows may repeat. */
-  selectRows(t: T, index: ArrayLike<number>, nested: Verbs): CompressedTensor;
+  selectRows(t: T, index: ArrayLike<number>, nested: Verbs['selectRows']): CompressedTensor;
 }
 
 /** Throws `argument/shape` unless `found` equals `expected`. */

@@ -15,6 +15,10 @@ export const KC = 384;
 export const MC = 120; // a multiple of 5 and 6: tileRows
 export const NC = 512;
 
+/** By assembly/dotProbe.ts's answer. */
+const DOTS = ['none', 'narrow', 'unsigned', 'signed'] as const;
+export type Dots = (typeof DOTS)[number];
+
 export interface Core extends Omit<Threads, 'dispose'> {
   /** Kernels that run at the call. What was noted in `queue` must be joined before. */
   readonly wasm: WasmExports;
@@ -25,16 +29,17 @@ export interface Core extends Omit<Threads, 'dispose'> {
   readonly tile: number;
   /** Small work space of kernels, a part for each thread (assembly/work.ts). */
   readonly work: number;
-  /** Whether there are kernels with the dot product of bytes. */
-  readonly dots: boolean;
-  /** Rows of a panel of packed A, of floats and of codes. */
+  /** What the dot product of bytes takes as its second operand, if there is one and it is right: codes of 7 bits, or bytes. */
+  readonly dots: Dots;
+  /** Rows of a panel of packed A, of floats, of codes and of bytes. */
   readonly tileRows: number;
   readonly codeTileRows: number;
+  readonly byteTileRows: number;
 }
 
 export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue, chain, join }: Omit<Threads, 'dispose'>): Core {
   const take = (floats: number) => memory.allocate(4 * floats, false).address;
-  const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows() };
+  const rows = { tileRows: wasm.tileRows(), codeTileRows: wasm.codeTileRows(), byteTileRows: wasm.byteTileRows() };
   return {
     wasm,
     memory,
@@ -45,7 +50,7 @@ export function createCore(wasm: WasmExports, memory: WasmMemory, { count, queue
     packedB: take(KC * NC),
     tile: take(NC * KC),
     work: take((count * wasm.workBytes()) / 4),
-    dots: 'dotProbe' in wasm && wasm.dotProbe(take(12)) !== 0,
+    dots: DOTS['dotProbe' in wasm ? wasm.dotProbe(take(12)) : 0]!,
     ...rows,
   };
 }

@@ -19,7 +19,7 @@ const BLOCK = 32;
 const LONGEST = 256;
 
 /** Block of the weight that is unpacked at a time: WIDTH rows of it by DEPTH columns. Long runs of a row stream better than short ones. */
-export const DEPTH = 1024;
+const DEPTH = 1024;
 const WIDTH = 128;
 
 /** y, with its rows. */
@@ -133,7 +133,7 @@ export function integerLinear(core: Core, y: Output, x: Rounded, form: AffineWei
 
 /** Codes of 4 bits and inputs of 8: what the dot product of bytes is exact for. */
 function usesDots({ dots }: Core, { bits }: AffineWeight, { rounding }: Rounded): boolean {
-  return dots && bits === 4 && rounding.bytes;
+  return dots !== 'none' && bits === 4 && rounding.bytes;
 }
 
 /** x with its codes as bytes. The wide ones stay, for sums over groups. */

@@ -7,6 +7,7 @@
  */
 import { decodeRows } from '@lmq/formats';
 import type { CompressedTensor } from '@lmq/tensor';
+import { type BytesWeight, decodeBytes } from './bytes.js';
 import { type Core, f32, inParts, step, type WasmMat, withScratch } from './core.js';
 import { blockDepth, type DecodeB, type Operand, type Panels, panelOffset, product } from './gemm.js';
 import { addMins, hasIntegerKernel, integerLinear, type Output, startAtBias, withDecodedInput, withRoundedInput } from './integer.js';
@@ -31,23 +32,22 @@ export function linear(core: Core, out: WasmMat, x: WasmMat, w: PackedWeight): v
 /** Everything but the sparse rows. */
 function denseLinear(core: Core, y: Output, input: Operand, rows: number, w: PackedWeight): void {
   const { form } = w;
-  if (w.input && form.kind === 'affine') {
-    quantizedInputLinear(core, y, input, form, w, w.input);
+  if (form.kind === 'bytes' || (w.input && form.kind === 'affine')) {
+    quantizedInputLinear(core, y, input, form, w, w.input!);
     return;
   }
   const hasCodes = !w.sparse && (form.kind === 'affine' || (form.kind === 'foreign' && form.weight.kind === 'blocks'));
   if (!hasCodes || w.activations === 'float32') {
-    floatLinear(core, y, input, w);
+    floatLinear(core, y, input, form, w);
     return;
   }
   withRoundedInput(core, input, rows, w.in, w.activations, (rounded) => {
     if (form.kind === 'affine' && hasIntegerKernel(form, w.in)) integerLinear(core, y, rounded, form, w);
-    else withDecodedInput(core, rounded, w.in, (decoded) => floatLinear(core, y, decoded, w));
+    else withDecodedInput(core, rounded, w.in, (decoded) => floatLinear(core, y, decoded, form, w));
   });
 }
 
-function floatLinear(core: Core, y: Output, input: Operand, w: PackedWeight): void {
-  const { form } = w;
+function floatLinear(core: Core, y: Output, input: Operand, form: Exclude<PackedWeight['form'], BytesWeight>, w: PackedWeight): void {
   const integer = form.kind === 'affine' && hasGemv(form, w.in);
   const table = form.kind === 'table' && wholeBlocks(form.groupSize, w.in);
   const few = y.rows <= (integer || table ? CODES_GEMV_ROWS : GEMV_ROWS);
@@ -258,7 +258,8 @@ export function embedding(core: Core, out: WasmMat, w: PackedWeight, ids: Int32A
         const from = (w.form.data.address + panelOffset(rows, id - (id % 8), k, kc)) / 4 + (id % 8);
         for (let c = 0; c < kc; c++) data[to / 4 + k + c] = data[from + c * 8]!;
       }
-    } else decodeTile(core.wasm, w.form, id, 1, 0, w.in, to, step(out));
+    } else if (w.form.kind === 'bytes') decodeBytes(core.wasm, w.form, id, 1, 0, w.in, to);
+    else decodeTile(core.wasm, w.form, id, 1, 0, w.in, to, step(out));
     if (w.sparse) addSparseRow(core, w.sparse, id, to, w.in);
   }
 }

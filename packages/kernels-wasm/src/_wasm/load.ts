@@ -34,6 +34,7 @@ import {
   type Scales,
 } from '@lmq/tensor';
 import { unpackBlocks } from './blocks.js';
+import { type BytesWeight, packBytes } from './bytes.js';
 import { type Core, withScratch } from './core.js';
 import { blockDepth, panelOffset } from './gemm.js';
 import type { Block, WasmMemory } from './memory.js';
@@ -112,12 +113,12 @@ export interface ForeignWeight {
 export interface PackedWeight {
   out: number;
   in: number;
-  form: DenseWeight | PanelWeight | AffineWeight | TableWeight | ForeignWeight;
+  form: DenseWeight | PanelWeight | AffineWeight | BytesWeight | TableWeight | ForeignWeight;
   /** What is added to it, if anything. */
   sparse: SparseWeight | null;
   /** How the input meets codes, if there are any. */
   activations: Activations;
-  /** How the input is quantized first; `form` is affine then. */
+  /** How the input is quantized first; `form` is affine or bytes then. */
   input?: InputQuant;
   /** Of `llm-int8` input. */
   outliers?: OutlierCount;
@@ -159,7 +160,11 @@ export function loadLinear(
     const [rows, cols] = weight.shape;
     const [base, csr] = denseAndSparse(weight);
     const fp32 = base.kind === 'dense' && base.data instanceof Float32Array ? base.data : null;
-    const form = fp32 ? packPanels(core, fp32, rows, cols, take(Math.ceil(rows / 8) * cols * 32, false)) : pack(base, put);
+    const form = fp32
+      ? packPanels(core, fp32, rows, cols, take(Math.ceil(rows / 8) * cols * 32, false))
+      : linear.input && base.kind === 'affine' && fitsBytes(base)
+        ? packSymmetric(core, base, take)
+        : pack(base, put);
     const sparse = csr && packCsr(csr, put);
     const bias = linear.bias ? put(linear.bias) : null;
     const own = form.kind === 'foreign' ? byteLength(base) : 0;
@@ -287,6 +292,18 @@ function packPanels(core: Core, source: Float32Array, rows: number, cols: number
     }
   });
   return { kind: 'panels', data, rows: padded };
+}
+
+/** Whether quantized inputs meet panels of its codes: 5 … 8 bits, symmetric, one scale a row. */
+function fitsBytes({ bits, zeroPoints, groupSize, shape: [, cols] }: Affine): boolean {
+  return bits > 4 && !zeroPoints && groupSize >= cols;
+}
+
+function packSymmetric(core: Core, t: Affine, take: (bytes: number, zero: boolean) => Block): BytesWeight {
+  const [rows, cols] = t.shape;
+  const codes = t.bits === 8 ? t.codes : widen(t, 8, 128 - 2 ** (t.bits - 1));
+  const scales = spreadRows(scaleValues(t.scales), rows, 1, t.scales.block[0]);
+  return packBytes(core, codes, scales, rows, cols, take);
 }
 
 function packDense({ format, data, shape }: Dense, put: Put): DenseWeight {

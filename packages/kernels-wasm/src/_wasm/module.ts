@@ -23,10 +23,12 @@ export interface WasmExports {
   decodeBrain: Fn<6>;
   decodeHalf: Fn<6>;
   expRow: Fn<3>;
+  decodeBytes: Fn<8>;
   decodeTable: Fn<12>;
   dequantizeInput: Fn<4>;
   fakeQuant: Fn<14>;
   gemmBlock: Fn<11>;
+  gemmBytes: Fn<15>;
   gemmCodes: Fn<14>;
   gemvBrain: Fn<7>;
   gemvCodes4: Fn<15>;
@@ -42,6 +44,8 @@ export interface WasmExports {
   gemvTable: Fn<13>;
   inputSums: Fn<5>;
   nibbleOrder: Fn<2>;
+  packBytes: Fn<6>;
+  packBytesInput: Fn<9>;
   packCodes4: Fn<13>;
   packCodes8: Fn<13>;
   packInput: Fn<9>;
@@ -54,6 +58,8 @@ export interface WasmExports {
   obsSweepTable: Fn<15>;
   packColumns: Fn<6>;
   packRows: Fn<6>;
+  packWideInput: Fn<5>;
+  panelSums: Fn<3>;
   inputRanges: Fn<6>;
   outlierColumns: Fn<6>;
   quantizeInput: Fn<6>;
@@ -64,6 +70,7 @@ export interface WasmExports {
   scatterAdd: Fn<8>;
   select: Fn<8>;
   softmax: Fn<6>;
+  byteTileRows(): number;
   codeTileRows(): number;
   tileRows(): number;
   setThread: Fn<1>;

@@ -6,10 +6,12 @@
  */
 import { type InputGrid, inputGrid, inputLimits } from '@lmq/formats';
 import type { InputQuant } from '@lmq/tensor';
+import { type BytesWeight, bytesLinear, DEPTH, decodeBytes, type Grids } from './bytes.js';
 import { type Core, inParts, withLists, withScratch } from './core.js';
 import { type Operand, product } from './gemm.js';
-import { DEPTH, integerLinear, type Output, type Rounded, withRounded } from './integer.js';
+import { integerLinear, type Output, type Rounded, withRounded } from './integer.js';
 import type { AffineWeight, PackedWeight } from './load.js';
+import type { WasmExports } from './module.js';
 
 /** Bytes of a tile of decoded columns. */
 const TILE_BYTES = 2 ** 20;
@@ -17,15 +19,23 @@ const TILE_BYTES = 2 ** 20;
 const GEMV_ROWS = 3;
 
 /** y ← x Wᵀ + bias. */
-export function quantizedInputLinear(core: Core, y: Output, x: Operand, form: AffineWeight, w: PackedWeight, input: InputQuant): void {
+export function quantizedInputLinear(
+  core: Core,
+  y: Output,
+  x: Operand,
+  form: AffineWeight | BytesWeight,
+  w: PackedWeight,
+  input: InputQuant,
+): void {
   const columns = input.kind === 'llm-int8' && input.threshold > 0 ? outlierColumns(core, x, y.rows, w.in, input.threshold) : [];
   if (w.outliers) {
     w.outliers.columns += columns.length;
     w.outliers.of += w.in;
   }
-  withQuantizedInput(core, x, y.rows, w.in, input, (rounded) => {
+  withQuantizedInput(core, x, y.rows, w.in, input, (rounded, grids) => {
     drop(core, rounded, columns);
-    integerLinear(core, y, rounded, form, w);
+    if (form.kind === 'bytes') bytesLinear(core, y, rounded, grids, form, w);
+    else integerLinear(core, y, rounded, form, w);
   });
   if (columns.length > 0) addColumns(core, y, x, form, w, columns);
 }
@@ -41,7 +51,14 @@ function outlierColumns(core: Core, x: Operand, rows: number, width: number, thr
 }
 
 /** Finds the grid of each row, or one for all, and hands the codes to `use`. */
-function withQuantizedInput(core: Core, x: Operand, rows: number, width: number, input: InputQuant, use: (x: Rounded) => void): void {
+function withQuantizedInput(
+  core: Core,
+  x: Operand,
+  rows: number,
+  width: number,
+  input: InputQuant,
+  use: (x: Rounded, grids: Grids) => void,
+): void {
   const int8 = input.kind === 'int8';
   const symmetric = !int8 || input.symmetric;
   const perTensor = int8 && input.per === 'tensor';
@@ -65,7 +82,7 @@ function withQuantizedInput(core: Core, x: Operand, rows: number, width: number,
         const [to, toScales] = [codes + r * stride, scales + r * scalesStride];
         kernels.quantizeInt8(x.at + r * x.stride, x.stride, count, width, to, stride, toScales, scalesStride, grids + r * step, step);
       });
-      use(rounded);
+      use(rounded, { least: grids + 4, step });
     });
   });
 }
@@ -88,8 +105,7 @@ function drop(core: Core, { rows, codes, stride }: Rounded, columns: number[]): 
 }
 
 /** y += x Wᵀ over some columns, in f32. */
-function addColumns(core: Core, y: Output, x: Operand, form: AffineWeight, w: PackedWeight, columns: number[]): void {
-  const { bits, codes, stride, scales, zeros, zero, groups, groupSize } = form;
+function addColumns(core: Core, y: Output, x: Operand, form: AffineWeight | BytesWeight, w: PackedWeight, columns: number[]): void {
   const n = columns.length;
   const tile = Math.min(w.out, Math.max(8, Math.floor(TILE_BYTES / (n * 4))));
   withLists(core, [Int32Array.from(columns)], ([list]) => {
@@ -100,11 +116,7 @@ function addColumns(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
       );
       for (let from = 0; from < w.out; from += tile) {
         const count = Math.min(tile, w.out - from);
-        inParts(core, count, n, (kernels, i, m) => {
-          const s = (from + i) * groups * 4;
-          const [q, z, to] = [codes.address + (from + i) * stride, zeros ? zeros.address + s : 0, b + i * n * 4];
-          kernels.decodeColumns(q, stride, bits, scales.address + s, z, groups * 4, zero, groupSize, list!, n, m, to);
-        });
+        inParts(core, count, n, (kernels, i, m) => decodeColumns(kernels, form, from + i, m, list!, n, b + i * n * 4));
         if (y.rows <= GEMV_ROWS) {
           inParts(core, count, n, (kernels, i, m) => {
             for (let t = 0; t < y.rows; t++) {
@@ -122,4 +134,24 @@ function addColumns(core: Core, y: Output, x: Operand, form: AffineWeight, w: Pa
       }
     });
   });
+}
+
+/** Columns of rows [row, row + rows) of a weight as f32 [rows, count]. */
+function decodeColumns(
+  kernels: WasmExports,
+  form: AffineWeight | BytesWeight,
+  row: number,
+  rows: number,
+  columns: number,
+  count: number,
+  to: number,
+): void {
+  if (form.kind === 'bytes') {
+    decodeBytes(kernels, form, row, rows, columns, count, to);
+    return;
+  }
+  const { bits, codes, stride, scales, zeros, zero, groups, groupSize } = form;
+  const s = row * groups * 4;
+  const [q, z] = [codes.address + row * stride, zeros ? zeros.address + s : 0];
+  kernels.decodeColumns(q, stride, bits, scales.address + s, z, groups * 4, zero, groupSize, columns, count, rows, to);
 }

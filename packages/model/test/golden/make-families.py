@@ -158,5 +158,6 @@ def chats(out):
         done.append(dict(name=name, template=template, messages=messages, opts={**opts, **({'tools': tools} if tools else {})}, text=text[0]))
     json.dump(done, open(os.path.join(out, 'chat.json'), 'w'), indent=1, ensure_ascii=False)
 
-main(sys.argv[1])
-chats(sys.argv[1])
+if __name__ == '__main__':
+    main(sys.argv[1])
+    chats(sys.argv[1])

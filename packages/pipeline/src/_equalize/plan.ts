@@ -8,6 +8,7 @@ import { type Architecture, type ScalingPair, type Site, scalingPairs } from '@l
 import type { AffineOpts, PresetName } from '@lmq/quant-core';
 import { LmqError } from '@lmq/tensor';
 import type { EqualizeReport, EqualizeStage, Recipe, Stage } from '../api.js';
+import { planInput } from '../input-quant.js';
 import { isDense, type PlannedSite, planSites } from '../plan.js';
 
 /** A pair, or readers without a producer that could take their scales: these are stored with the weights. */
@@ -21,6 +22,8 @@ export interface EqualizePlan {
   pairs: PlannedPair[];
   /** The grid of each linear that will be quantized, by site name. */
   grids: ReadonlyMap<string, AffineOpts>;
+  /** Linears whose inputs will share a scale over all tokens, by site name. */
+  perTensor: ReadonlySet<string>;
   /** Linears to clip. */
   clipped: Site[];
   /** By layer. */
@@ -38,6 +41,7 @@ export function planEqualize(checkpoint: Checkpoint, architecture: Architecture,
     throw new LmqError('argument/option', 'trits are not a grid that awq can search scales for', { op: 'plan', tensor: trits.site.name });
   }
   const grids = new Map(planned.map(({ site, stage }) => [site.name, gridOf(stage)]));
+  const perTensor = new Set(planned.flatMap(({ site, stage: { input } }) => (input && isPerTensor(input) ? site.name : [])));
   const { pairs: all, without } = scalingPairs(architecture);
   const left = stage.method === 'awq' ? without.filter(({ site }) => grids.has(site.name)) : [];
   const rescaled = stage.method === 'awq' && stage.rescale ? left : [];
@@ -72,6 +76,7 @@ export function planEqualize(checkpoint: Checkpoint, architecture: Architecture,
   return {
     pairs,
     grids,
+    perTensor,
     clipped: stage.method === 'awq' && stage.clip ? planned.flatMap(({ site }) => (clips(site) ? site : [])) : [],
     skipped: (layer) => (rescaled.length ? [] : left.flatMap(({ site, why }) => (site.layer === layer ? { name: site.name, why } : []))),
   };
@@ -94,6 +99,11 @@ export function checkEqualize(checkpoint: Checkpoint, architecture: Architecture
 
 /** The error of a product of queries and keys is not the sum of theirs; heads are no part of a block. */
 const clips = ({ role }: Site) => role !== 'q' && role !== 'k' && role !== 'head';
+
+function isPerTensor(input: NonNullable<Stage['input']>): boolean {
+  const { quant } = planInput(input);
+  return quant.kind === 'int8' && quant.per === 'tensor';
+}
 
 function gridOf({ bits, groupSize, symmetric, preset, scaleFormat, referenceCompat }: Stage): AffineOpts {
   return { bits, groupSize, symmetric, preset: preset as PresetName, scaleFormat, referenceCompat };

@@ -14,13 +14,14 @@ import type { BlockStatistics } from './statistics.js';
 export async function searchPair(
   run: WindowRun,
   block: Block,
-  { stage, grids, signal }: Pick<EqualizePlan, 'grids'> & { stage: EqualizeStage; signal?: AbortSignal },
+  { stage, grids, perTensor, signal }: Pick<EqualizePlan, 'grids' | 'perTensor'> & { stage: EqualizeStage; signal?: AbortSignal },
   pair: PlannedPair,
   { channels, hessians, samples }: BlockStatistics,
   streams: HalfStreams,
 ): Promise<{ scales: Float32Array; report: PairReport }> {
   const { referenceCompat } = stage;
   const { backend } = block;
+  const activations = pair.to.some((site) => perTensor.has(site.name)) ? 'tensor' : 'token'; // as they will be rounded at run time
   const stats = channels.get(pair.input)!.read();
   const weights = pair.to.map((site) => decode(block.linears.get(site.name)!.linear.weight));
   const found =
@@ -36,7 +37,7 @@ export async function searchPair(
         )
       : await smoothQuant(
           { linears: weights, stats: { absMax: stats.absMax, sample: samples.get(pair.input) } },
-          { alpha: alphaOf(stage, run.context.architecture), referenceCompat, backend, signal },
+          { alpha: alphaOf(stage, run.context.architecture), activations, referenceCompat, backend, signal },
         );
   const { scales, report } = found;
   return {

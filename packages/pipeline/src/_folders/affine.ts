@@ -4,6 +4,7 @@
  */
 import { blocksToAffine, floatToFp16, roundToFormat, zeroValues } from '@lmq/formats';
 import type { Affine, CompressedTensor } from '@lmq/tensor';
+import type { FolderFacts, FolderPlan, FolderSurvey } from './format.js';
 
 /**
  * The same values as codes with 16-bit scales, where that is possible without changing one: GGUF blocks that have an affine form, float32
@@ -49,6 +50,34 @@ export function schemeOf(module: string, t: Affine): Scheme {
     symmetric: isSymmetric(t),
     actOrder: t.groupIndex !== undefined,
     scales: t.scales.format,
+  };
+}
+
+/**
+ * The survey of a format that describes each linear by its scheme.
+ * @param accept refuses what cannot be stored beside the schemes taken so far
+ * @param plan what is written; the notes that all such formats need are added
+ */
+export function surveySchemes(
+  { linears, dtype }: FolderFacts,
+  accept: (name: string, t: CompressedTensor, taken: readonly Scheme[]) => void,
+  plan: (schemes: readonly Scheme[], unquantized: readonly string[]) => FolderPlan,
+): FolderSurvey {
+  const schemes: Scheme[] = [];
+  return {
+    add(name, tensor) {
+      const t = asAffine(tensor);
+      accept(name, t, schemes);
+      schemes.push(schemeOf(name.slice(0, -'.weight'.length), t as Affine));
+    },
+    finish() {
+      const taken = new Set(schemes.map((s) => s.module));
+      const made = plan(
+        schemes,
+        linears.filter((l) => !taken.has(l)),
+      );
+      return { ...made, notes: [...made.notes, ...schemeNotes(schemes, dtype, (module) => linears.includes(module))] };
+    },
   };
 }
 

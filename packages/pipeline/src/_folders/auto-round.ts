@@ -3,8 +3,7 @@
  * @module
  */
 import { type AutoRoundPacking, autoRoundConfig, toAutoRoundTensors } from '@lmq/checkpoints';
-import type { Affine } from '@lmq/tensor';
-import { asAffine, mostCommon, type Scheme, schemeNotes, schemeOf } from './affine.js';
+import { asAffine, mostCommon, surveySchemes } from './affine.js';
 import type { FolderFormat } from './format.js';
 import { checkAffine, hasZeroPoints } from './rules.js';
 import { storedBytes } from './sizes.js';
@@ -19,33 +18,27 @@ export function autoRoundFolder(target: string, packing?: AutoRoundPacking): Fol
       const sym = planned.every(({ stage }) => stage.symmetric && !hasZeroPoints(stage.fallback));
       return storedBytes((name, t) => toAutoRoundTensors(name, t, { packing: packing ?? packingFor(sym) }), site);
     },
-    begin({ linears, dtype }) {
-      const schemes: Scheme[] = [];
-      return {
-        add(name, tensor) {
-          const t = asAffine(tensor);
-          toAutoRoundTensors(name, t, { packing: packing ?? 'gptq-v2' }); // refuses what cannot be stored
-          schemes.push(schemeOf(name.slice(0, -'.weight'.length), t as Affine));
-        },
-        finish() {
+    begin: (facts) =>
+      surveySchemes(
+        facts,
+        (name, t) => toAutoRoundTensors(name, t, { packing: packing ?? 'gptq-v2' }),
+        (schemes, unquantized) => {
           const sym = schemes.every((s) => s.symmetric);
           const stored = packing ?? packingFor(sym);
           const { bits, groupSize } = mostCommon(schemes);
           const others = schemes.filter((s) => s.bits !== bits || s.groupSize !== groupSize || s.module === 'lm_head');
-          const plain = linears.filter((l) => !schemes.some((s) => s.module === l));
           const layers = new Map([
-            ...plain.map((l) => [l, null] as const),
+            ...unquantized.map((l) => [l, null] as const),
             ...others.map((s) => [s.module, { bits: s.bits, groupSize: s.groupSize, sym }] as const),
           ]);
           return {
             quantization: autoRoundConfig({ packing: stored, bits, groupSize, sym, layers }),
             files: {},
-            notes: schemeNotes(schemes, dtype, (module) => linears.includes(module)),
+            notes: [],
             pack: (name, t) => toAutoRoundTensors(name, asAffine(t), { packing: stored }),
           };
         },
-      };
-    },
+      ),
   };
 }
 

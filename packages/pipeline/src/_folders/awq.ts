@@ -4,7 +4,7 @@
  */
 import { awqConfig, toAwqTensors } from '@lmq/checkpoints';
 import { type Affine, LmqError } from '@lmq/tensor';
-import { asAffine, type Scheme, schemeNotes, schemeOf } from './affine.js';
+import { asAffine, schemeOf, surveySchemes } from './affine.js';
 import type { FolderFormat } from './format.js';
 import { checkAffine } from './rules.js';
 
@@ -15,30 +15,26 @@ export const awqFolder: FolderFormat = {
     const groups = stage.groupSize < 0 ? 1 : inputs / stage.groupSize;
     return (out * inputs) / 2 + groups * (2 * out + out / 2);
   },
-  begin({ linears, dtype }) {
-    const schemes: Scheme[] = [];
-    return {
-      add(name, tensor) {
-        const t = asAffine(tensor);
+  begin: (facts) =>
+    surveySchemes(
+      facts,
+      (name, t, [first]) => {
         const refuse = (what: string, expected: unknown, found: unknown): never => {
           throw new LmqError('export/unsupported', what, { op: 'export', tensor: name, expected, found, hint: 'GPTQ files can hold it.' });
         };
         toAwqTensors(name, t);
-        const scheme = schemeOf(name.slice(0, -'.weight'.length), t as Affine);
-        if (scheme.module === 'lm_head') refuse('AWQ leaves the output head as it is', 'plain floats', scheme.bits);
-        const { groupSize = scheme.groupSize } = schemes[0] ?? {};
-        if (scheme.groupSize !== groupSize) refuse('AWQ has one group size for all linears', groupSize, scheme.groupSize);
-        schemes.push(scheme);
+        const { bits, groupSize } = schemeOf(name, t as Affine);
+        if (name === 'lm_head.weight') refuse('AWQ leaves the output head as it is', 'plain floats', bits);
+        if (first && groupSize !== first.groupSize) refuse('AWQ has one group size for all linears', first.groupSize, groupSize);
       },
-      finish() {
-        const plain = linears.filter((l) => l !== 'lm_head' && !schemes.some((s) => s.module === l));
-        return {
-          quantization: awqConfig({ groupSize: schemes[0]?.groupSize ?? -1, modulesToNotConvert: plain }),
-          files: {},
-          notes: schemeNotes(schemes, dtype, (module) => linears.includes(module)),
-          pack: (name, t) => toAwqTensors(name, asAffine(t)),
-        };
-      },
-    };
-  },
+      (schemes, unquantized) => ({
+        quantization: awqConfig({
+          groupSize: schemes[0]?.groupSize ?? -1,
+          modulesToNotConvert: unquantized.filter((l) => l !== 'lm_head'),
+        }),
+        files: {},
+        notes: [],
+        pack: (name, t) => toAwqTensors(name, asAffine(t)),
+      }),
+    ),
 };

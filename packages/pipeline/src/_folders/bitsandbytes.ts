@@ -4,7 +4,7 @@
  */
 import { type BitsandbytesConfigOpts, bitsandbytesConfig, toBitsandbytesTensors } from '@lmq/checkpoints';
 import { LmqError } from '@lmq/tensor';
-import { isOwnGrid, ownGridBytes } from '../_own-grids.js';
+import { ownGridBytes, ownGridOf } from '../_own-grids.js';
 import type { Stage } from '../api.js';
 import type { FolderFormat } from './format.js';
 import { checkOneScheme } from './one-scheme.js';
@@ -13,7 +13,8 @@ import { storedBytes } from './sizes.js';
 
 export const bitsandbytesFolder: FolderFormat = {
   check: (planned) => {
-    if (planned.some(({ stage }) => isOwnGrid(stage.method))) return checkOneScheme('bitsandbytes', ['nf4', 'fp4'], planned, table4Scheme);
+    if (planned.some(({ stage }) => ownGridOf(stage) !== undefined))
+      return checkOneScheme('bitsandbytes', ['nf4', 'fp4'], planned, table4Scheme);
     checkAffine(
       {
         target: 'bitsandbytes',
@@ -31,7 +32,7 @@ export const bitsandbytesFolder: FolderFormat = {
   },
   bytes(site, dtype) {
     const { out, in: width, stage } = site;
-    if (!isOwnGrid(stage.method)) return storedBytes((name, t) => toBitsandbytesTensors(name, t, { dtype }), site);
+    if (ownGridOf(stage) === undefined) return storedBytes((name, t) => toBitsandbytesTensors(name, t, { dtype }), site);
     const rows = out * Math.ceil(width / 2); // ours begin on bytes, theirs do not
     return ownGridBytes(out, width, stage) - rows + Math.ceil((out * width) / 2) + STATE_BYTES;
   },
@@ -72,9 +73,10 @@ const BLOCKS = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 /** The JSON beside each 4-bit weight, about: how many digits its offset has only the weights show. */
 const STATE_BYTES = 90;
 
-function table4Scheme({ method, groupSize, doubleQuant }: Stage): { wrong: string[]; scheme: string } {
+function table4Scheme(stage: Stage): { wrong: string[]; scheme: string } {
+  const { groupSize, doubleQuant } = stage;
   return {
     wrong: BLOCKS.includes(groupSize) ? [] : [`blocks of ${groupSize}`],
-    scheme: `${method}${doubleQuant ? ' with scales quantized twice' : ''}`,
+    scheme: `${ownGridOf(stage)}${doubleQuant ? ' with scales quantized twice' : ''}`,
   };
 }

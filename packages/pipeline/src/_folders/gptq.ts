@@ -4,8 +4,7 @@
  */
 import { gptqConfig, toGptqTensors } from '@lmq/checkpoints';
 import type { GptqVersion } from '@lmq/formats';
-import type { Affine } from '@lmq/tensor';
-import { asAffine, mostCommon, type Scheme, schemeNotes, schemeOf } from './affine.js';
+import { asAffine, mostCommon, surveySchemes } from './affine.js';
 import type { FolderFormat } from './format.js';
 import { checkAffine } from './rules.js';
 
@@ -26,22 +25,14 @@ export function gptqFolder(target: string, version?: GptqVersion): FolderFormat 
       const groups = stage.groupSize < 0 ? 1 : Math.ceil(inputs / stage.groupSize);
       return (out * inputs * stage.bits) / 8 + groups * (2 * out + (out * stage.bits) / 8) + 4 * inputs;
     },
-    begin({ linears, dtype }) {
-      const schemes: Scheme[] = [];
-      return {
-        add(name, tensor) {
-          const t = asAffine(tensor);
-          toGptqTensors(name, t, { version: version ?? 'v2' }); // refuses what cannot be stored
-          schemes.push(schemeOf(name.slice(0, -'.weight'.length), t as Affine));
-        },
-        finish() {
+    begin: (facts) =>
+      surveySchemes(
+        facts,
+        (name, t) => toGptqTensors(name, t, { version: version ?? 'v2' }),
+        (schemes, unquantized) => {
           const sym = schemes.every((s) => s.symmetric);
           const stored = version ?? (sym ? 'v1' : 'v2');
-          const notes =
-            stored === version || sym
-              ? []
-              : ['written as gptq_v2: not every runtime takes asymmetric files of version 1, which cannot hold all zero points'];
-          const plain = linears.filter((l) => l !== 'lm_head' && !schemes.some((s) => s.module === l));
+          const plain = unquantized.filter((l) => l !== 'lm_head');
           const { bits, groupSize } = mostCommon(schemes);
           const overrides = schemes.filter((s) => s.bits !== bits || s.groupSize !== groupSize);
           const quantization = gptqConfig({
@@ -54,9 +45,11 @@ export function gptqFolder(target: string, version?: GptqVersion): FolderFormat 
             overrides: overrides.map(({ module, bits, groupSize }) => ({ module, bits, groupSize })),
             modulesToNotConvert: plain,
           });
+          const notes: string[] = [];
+          if (stored !== version && !sym)
+            notes.push('written as gptq_v2: not every runtime takes asymmetric files of version 1, which cannot hold all zero points');
           if (overrides.length || plain.length)
             notes.push('linears differ: rules of "dynamic" say how, which GPTQModel and vLLM follow and older runtimes do not');
-          notes.push(...schemeNotes(schemes, dtype, (module) => linears.includes(module)));
           return {
             quantization,
             files: { 'quantize_config.json': quantization },
@@ -64,7 +57,6 @@ export function gptqFolder(target: string, version?: GptqVersion): FolderFormat 
             pack: (name, t) => toGptqTensors(name, asAffine(t), { version: stored }),
           };
         },
-      };
-    },
+      ),
   };
 }

@@ -3,16 +3,17 @@
  * @module
  */
 import { LmqError } from '@lmq/tensor';
+import { type OwnGridMethod, ownGridOf } from '../_own-grids.js';
 import type { Stage } from '../api.js';
 import type { PlannedSite } from '../plan.js';
 
 /**
- * @param describe what is wrong with a stage of one of `methods`, and what must be the same for all
+ * @param describe what is wrong with a stage on one of these grids, and what must be the same for all
  * @throws LmqError `export/unsupported` naming the first linear that does not fit
  */
 export function checkOneScheme(
   target: string,
-  methods: readonly Stage['method'][],
+  grids: readonly OwnGridMethod[],
   planned: readonly PlannedSite[],
   describe: (stage: Stage) => { wrong: string[]; scheme: string },
 ): void {
@@ -30,9 +31,9 @@ export function checkOneScheme(
     );
   };
   const [first] = planned;
-  if (!first) refuse(undefined, `method ${methods.join(' or ')}`, 'no stage');
+  if (!first) refuse(undefined, `method ${grids.join(' or ')}`, 'no stage');
   for (const { site, stage } of planned) {
-    if (!methods.includes(stage.method)) refuse(site.name, `method ${methods.join(' or ')}`, stage.method);
+    if (!grids.some((grid) => grid === ownGridOf(stage))) refuse(site.name, `method ${grids.join(' or ')}`, stage.method);
     const { wrong, scheme } = describe(stage);
     if (wrong.length) refuse(site.name, 'what its kernels have', wrong.join(', '));
     if (site.role === 'head') refuse(site.name, 'a head of plain floats', 'a quantized head');

@@ -3,7 +3,7 @@
  * @module
  */
 import { LmqError } from '@lmq/tensor';
-import { isOwnGrid } from '../_own-grids.js';
+import { ownGridOf } from '../_own-grids.js';
 import type { Stage } from '../api.js';
 import type { PlannedSite } from '../plan.js';
 import { unequalPartners } from './affine.js';
@@ -47,9 +47,10 @@ export function checkAffine(rules: AffineRules, planned: readonly PlannedSite[])
   }
   for (const { site, stage, out, in: width } of planned) {
     const wrong: string[] = [];
-    if (isOwnGrid(stage.method) && stage.method !== rules.own) wrong.push(`method ${stage.method}`);
+    const grid = ownGridOf(stage);
+    if (grid !== undefined && grid !== rules.own) wrong.push(gridWords(stage));
     if (!rules.bits.includes(stage.bits)) wrong.push(`bits ${stage.bits}`);
-    if (stage.trits) wrong.push('trits');
+    if (stage.trits && grid !== rules.own) wrong.push('trits'); // HQQ's own are codes of 2 bits
     if (!rules.fp32 && stage.scaleFormat === 'fp32') wrong.push('fp32 scales');
     if (out % rules.out !== 0) wrong.push(`${out} outputs`);
     if (width % rules.inputs !== 0) wrong.push(`${width} inputs`);
@@ -98,6 +99,11 @@ function needs({ bits, out, inputs, asymmetric, grouped = true, mixed, fp32 }: A
 }
 
 const groupOf = (groupSize: number, width: number) => (groupSize < 0 || groupSize >= width ? -1 : groupSize);
+
+/** What makes the grid of a stage, in a message. */
+export function gridWords({ method, table }: Stage): string {
+  return table === undefined ? `method ${method}` : `method ${method} with table ${table}`;
+}
 
 /** Whether a fallback has zero points also where the stage is symmetric. */
 export function hasZeroPoints(fallback: Stage['fallback']): boolean {

@@ -36,24 +36,29 @@ export async function asHfModel({ checkpoint, architecture, folder, name }: Open
       });
     return { checkpoint, architecture, companions: { folder, files: {} }, linears: linearsOf(architecture), notes: [] };
   }
-  const { checkpoint: view, left } = hfView(checkpoint as GgufFile, architecture);
-  const notes = left.map((tensor) => `${printable(tensor)} is left out: the architecture has no use for it`);
-  if (original !== undefined) {
-    const stated = parseHfConfig(await readConfig(original, 'config.json'), () => true);
-    checkOriginal(stated, architecture, original);
-    return { checkpoint: view, architecture: stated, companions: { folder: original, files: {} }, linears: linearsOf(stated), notes };
-  }
-  const files = tokenizerFilesFromGguf(checkpoint.metadata);
-  const special = (key: string) => checkpoint.metadata.get(`tokenizer.ggml.${key}_token_id`);
+  const file = checkpoint as GgufFile;
+  const { companions, notes } = await companionsOf(file, architecture, original, name);
+  const config = companions.folder === undefined ? companions.files['config.json'] : await readConfig(companions.folder, 'config.json');
+  const stated = parseHfConfig(config, (tensor) => !(architecture.tied && tensor === 'lm_head.weight'));
+  if (original !== undefined) checkOriginal(stated, architecture, original);
+  const { checkpoint: view, left } = hfView(file, architecture, stated);
+  notes.push(...left.map((tensor) => `${printable(tensor)} is left out: the architecture has no use for it`));
+  return { checkpoint: view, architecture: stated, companions, linears: linearsOf(stated), notes };
+}
+
+/** The small files of the model's folder: those of the original, or made of the file's key-values. */
+async function companionsOf(file: GgufFile, architecture: Architecture, original: string | undefined, name: string) {
+  if (original !== undefined) return { companions: { folder: original, files: {} } as Companions, notes: [] as string[] };
+  const files = tokenizerFilesFromGguf(file.metadata);
+  const special = (key: string) => file.metadata.get(`tokenizer.ggml.${key}_token_id`);
   const bos = special('bos');
   const ends = [special('eos'), special('eot')].filter((id) => typeof id === 'number');
-  const dtype = commonFloat(checkpoint);
+  const dtype = commonFloat(file);
   files['config.json'] = toHfConfig(architecture, { dtype, ...(typeof bos === 'number' && { bos }), eos: [...new Set(ends)] });
-  notes.push(
+  const notes = [
     `${printable(name)} has no Hugging Face files: configuration and tokenizer are made of its key-values; --original takes them from the model's own folder`,
-  );
-  const stated = parseHfConfig(files['config.json'], (tensor) => view.tensors.has(tensor));
-  return { checkpoint: view, architecture: stated, companions: { files }, linears: linearsOf(stated), notes };
+  ];
+  return { companions: { files } as Companions, notes };
 }
 
 /** Module names of a model's linears, fused ones by the name of their tensor: those in blocks, and a head of its own. */

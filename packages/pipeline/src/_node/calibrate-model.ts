@@ -7,6 +7,7 @@ import { type ByteSink, writeImatrix, writeLegacyImatrix, writeSafetensors } fro
 import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
 import { type Backend, checkInteger, checkOneOf, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { calibrateBlocks } from '../calibrate-blocks.js';
+import { openFisher, type SavedFisher } from '../fisher.js';
 import { type InputSquares, imatrixOf } from '../importance.js';
 import {
   describeArchitecture,
@@ -18,13 +19,14 @@ import {
   toStatistics,
 } from '../statistics.js';
 import { fileStores } from './activation-files.js';
+import { collectInFolder, type FisherFacts } from './calibrate-fisher.js';
 import { checkOutput } from './check-output.js';
 import { fingerprintOf, modelDigest, policyPrint, windowsDigest } from './fingerprint.js';
 import { guardWeights, type NonFiniteOpts } from './guard-weights.js';
 import type { OpenModel } from './open-model.js';
 import { resumePoint, type WorkFolder, withWorkFolder } from './work-folder.js';
 
-export const CALIBRATION_FORMATS = ['statistics', 'imatrix', 'imatrix-dat'] as const;
+export const CALIBRATION_FORMATS = ['statistics', 'fisher', 'imatrix', 'imatrix-dat'] as const;
 export type CalibrationFormat = (typeof CALIBRATION_FORMATS)[number];
 
 export interface CalibrateModelOpts extends LongCallOpts, NonFiniteOpts {
@@ -34,13 +36,13 @@ export interface CalibrateModelOpts extends LongCallOpts, NonFiniteOpts {
   /** Token windows to calibrate on. */
   calibration: ArrayLike<number>[];
   /**
-   * `statistics` (default): whole sums, for GPTQ. `imatrix`, `imatrix-dat`: their diagonals, for the method ggml and for llama.cpp, as GGUF
+   * `statistics` (default): whole sums, for GPTQ. `fisher`: squared gradients of every weight, for SqueezeLLM. `imatrix`, `imatrix-dat`: their diagonals, for the method ggml and for llama.cpp, as GGUF
    * or in the older container.
    */
   format?: CalibrationFormat;
   /** Name of the text in an importance matrix. */
   dataset?: string;
-  /** As `Stage.minTokens`: experts that fewer tokens reach take all tokens. */
+  /** As `Stage.minTokens`: experts that fewer tokens reach take all tokens. Not with `fisher`, where each token counts where it went. */
   minTokens?: number;
   /** Replace an existing output. Default false. */
   force?: boolean;
@@ -51,7 +53,7 @@ export interface CalibrateModelOpts extends LongCallOpts, NonFiniteOpts {
 export interface CalibrateModelReport {
   output: string;
   variant: string;
-  /** Linear inputs whose sums were saved. */
+  /** Linear inputs whose sums were saved; of `fisher`, linears. */
   inputs: number;
   /** Of the calibration text. */
   tokens: number;
@@ -63,21 +65,28 @@ export interface CalibrateModelReport {
   resumedBlocks: number;
   /** Inputs of experts that too few tokens reached: their sums are over all tokens. */
   starved: string[];
-  /** Inputs that no token reached and that have no sums: such experts when `minTokens` is 0. */
+  /** Inputs that no token reached and that have no sums: such experts when `minTokens` is 0. Of `fisher`, linears whose sums are all 0. */
   unreached: string[];
 }
 
 type InputFacts = Omit<SavedInput, 'bytes'>;
 
 /**
- * Runs the calibration windows through the original model and saves the Hessian sum of every linear input.
+ * Runs the calibration windows through the original model and saves the Hessian sum of every linear input, or what `format` says.
  * @throws LmqError before any work: `file/exists` when the output is there and `force` is not set; `argument/value` for NaN or infinite
- * weights, unless `nonFinite` says otherwise; then what `calibrateBlocks` throws
+ * weights, unless `nonFinite` says otherwise; then what `calibrateBlocks` and `fisherBlocks` throw
  */
 export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts): Promise<CalibrateModelReport> {
   const start = Date.now();
   const { backend, calibration, minTokens, signal, restart, force = false, format = 'statistics' } = opts;
   checkOneOf(format, 'format', CALIBRATION_FORMATS, 'calibrate');
+  if (format === 'fisher' && minTokens !== undefined) {
+    throw new LmqError('argument/option', 'minTokens has no meaning for Fisher information', {
+      op: 'calibrate',
+      found: minTokens,
+      hint: 'Leave it out: each token counts where it went.',
+    });
+  }
   if (minTokens !== undefined) checkInteger(minTokens, 'minTokens', 0, Number.MAX_SAFE_INTEGER, 'calibrate');
   const { architecture } = model;
   const output = await checkOutput(opts.output, 'file', force, 'calibrate');
@@ -90,11 +99,25 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
   const checkpoint = await guardWeights(model.checkpoint, opts);
   const fingerprint = {
     ...(await fingerprintOf(model, backend.variant)),
-    work: 'calibrate',
+    work: format === 'fisher' ? 'fisher' : 'calibrate',
     'calibration text': origin.calibration,
     ...(minTokens !== undefined && { minTokens: String(minTokens) }),
     ...policyPrint(opts.nonFinite),
   };
+  const place = { force, signal };
+  const about = () => ({
+    output: opts.output,
+    variant: backend.variant,
+    tokens: calibration.reduce((n, w) => n + w.length, 0),
+    seconds: (Date.now() - start) / 1000,
+  });
+  if (format === 'fisher') {
+    const common = { ...opts, checkpoint, architecture, origin, place };
+    return withWorkFolder(output, { fingerprint, restart, keep: true }, async (work: WorkFolder<FisherFacts>) => {
+      const found = await collectInFolder(work, output, common);
+      return { ...found, ...about(), starved: [] };
+    });
+  }
   return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<InputFacts[]>) => {
     const resumedBlocks = work.finished.length;
     const sizes = calibration.map((w) => w.length * architecture.hidden);
@@ -118,15 +141,11 @@ export async function calibrateModel(model: OpenModel, opts: CalibrateModelOpts)
       return format === 'imatrix' ? writeImatrix(sink, imatrix) : writeLegacyImatrix(sink, imatrix);
     };
     let bytes = 0;
-    const place = { force, signal, beforeRename: work.placing };
-    await writeFileAtomic(output, async (sink) => (bytes = await write(sink)), place);
+    await writeFileAtomic(output, async (sink) => (bytes = await write(sink)), { ...place, beforeRename: work.placing });
     return {
-      output: opts.output,
-      variant: backend.variant,
+      ...about(),
       inputs: all.length,
-      tokens: calibration.reduce((n, w) => n + w.length, 0),
       bytes,
-      seconds: (Date.now() - start) / 1000,
       resumedBlocks,
       starved: all.flatMap((i) => (i.reached === undefined ? [] : i.input)),
       unreached: all.flatMap((i) => (i.tokens ? [] : i.input)),
@@ -151,22 +170,41 @@ export async function openStatisticsFile(path: string, model: OpenModel): Promis
   const source = await fileSource(path);
   try {
     const statistics = await openStatistics(source);
-    const { origin } = statistics;
-    const differ = (what: string, expected: string, found: string) => {
-      if (expected === found) return;
-      throw new LmqError('argument/value', `the statistics are of another ${what}`, {
-        op: 'statistics',
-        file: path,
-        expected,
-        found,
-        hint: 'Calibrate this model: lmq calibrate.',
-      });
-    };
-    differ('architecture', describeArchitecture(model.architecture), origin.architecture);
-    differ('model', await modelDigest(model), origin.model);
+    await checkOrigin(statistics.origin, path, model);
     return statistics;
   } catch (e) {
     await source.close();
     throw e;
   }
+}
+
+/**
+ * Opens Fisher information of `model`. The caller closes it.
+ * @throws LmqError as `openStatisticsFile`
+ */
+export async function openFisherFile(path: string, model: OpenModel): Promise<SavedFisher> {
+  const source = await fileSource(path);
+  try {
+    const fisher = await openFisher(source);
+    await checkOrigin(fisher.origin, path, model);
+    return fisher;
+  } catch (e) {
+    await source.close();
+    throw e;
+  }
+}
+
+async function checkOrigin(origin: StatisticsOrigin, path: string, model: OpenModel): Promise<void> {
+  const differ = (what: string, expected: string, found: string) => {
+    if (expected === found) return;
+    throw new LmqError('argument/value', `the statistics are of another ${what}`, {
+      op: 'statistics',
+      file: path,
+      expected,
+      found,
+      hint: 'Calibrate this model: lmq calibrate.',
+    });
+  };
+  differ('architecture', describeArchitecture(model.architecture), origin.architecture);
+  differ('model', await modelDigest(model), origin.model);
 }

@@ -40,8 +40,8 @@ export async function requantized(
   more: Record<string, unknown> = {},
 ): Promise<Companions> {
   const config = await configOf({ folder, files });
-  const { quantization_config: before, ...rest } = config;
-  if (before === undefined && !quantization) return { folder, files: { ...files, ...more } }; // byte for byte, where it is a copy
+  const { quantization_config: before, 'transformers.js_config': loading, ...rest } = config; // the latter is of an ONNX file
+  if (before === undefined && loading === undefined && !quantization) return { folder, files: { ...files, ...more } }; // byte for byte, where it is a copy
   return { folder, files: { ...files, 'config.json': { ...rest, ...(quantization && { quantization_config: quantization }) }, ...more } };
 }
 

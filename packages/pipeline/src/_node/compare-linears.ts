@@ -4,9 +4,9 @@
  */
 import type { Checkpoint, GgufFile } from '@lmq/checkpoints';
 import { selectRows } from '@lmq/formats';
-import type { Architecture } from '@lmq/model';
+import type { Architecture, Site } from '@lmq/model';
 import { type CompressedTensor, createPhase, LmqError, type LongCallOpts } from '@lmq/tensor';
-import { hfView } from '../_hf-view.js';
+import { readSite } from '../_hf-view.js';
 import { relativeError } from './changes.js';
 
 export interface LinearError {
@@ -47,21 +47,19 @@ export async function compareLinears(model: Weights, original: Weights, opts: Lo
 
 /** Readers of a model's matrices, by their names in Hugging Face's order of rows. */
 function weightsOf({ checkpoint, architecture: a }: Weights): Map<string, () => Promise<CompressedTensor>> {
-  const file = checkpoint.format === 'gguf' ? hfView(checkpoint as GgufFile, a).checkpoint : undefined;
-  const out = new Map<string, () => Promise<CompressedTensor>>();
-  const add = (name: string, tensor: string, slice?: [number, number]) =>
-    out.set(name, async () => {
-      if (file) return file.read(`${name}.weight`);
-      const t = await checkpoint.read(tensor);
-      return slice
-        ? selectRows(
-            t,
-            Uint32Array.from({ length: slice[1] - slice[0] }, (_, i) => slice[0] + i),
-          )
-        : t;
-    });
-  add('model.embed_tokens', a.tensors.embedding);
-  for (const { name, tensor, slice } of a.sites) add(name, tensor, slice);
-  if (!a.tied) add('lm_head', a.tensors.head);
+  const out = new Map([['model.embed_tokens', () => checkpoint.read(a.tensors.embedding)]]);
+  for (const site of a.sites)
+    out.set(site.name, () => (checkpoint.format === 'gguf' ? readSite(checkpoint as GgufFile, a, site) : rowsOf(checkpoint, site)));
+  if (!a.tied) out.set('lm_head', () => checkpoint.read(a.tensors.head));
   return out;
+}
+
+async function rowsOf(checkpoint: Checkpoint, { tensor, slice }: Site): Promise<CompressedTensor> {
+  const t = await checkpoint.read(tensor);
+  return slice
+    ? selectRows(
+        t,
+        Uint32Array.from({ length: slice[1] - slice[0] }, (_, i) => slice[0] + i),
+      )
+    : t;
 }

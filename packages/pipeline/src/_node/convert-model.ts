@@ -5,8 +5,8 @@
  */
 import { basename, resolve } from 'node:path';
 import { type Checkpoint, isBlockFileType } from '@lmq/checkpoints';
-import { BLOCK_TYPES } from '@lmq/formats';
-import { LmqError, type LongCallOpts } from '@lmq/tensor';
+import { isBlockType } from '@lmq/formats';
+import { type InputQuant, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { isFolderName } from '../_folders/table.js';
 import type { ExportName, Recipe } from '../api.js';
 import { outputKind } from '../export-rules.js';
@@ -86,10 +86,12 @@ export async function convertModel(model: OpenModel, opts: ConvertModelOpts): Pr
   };
 }
 
-/** Only our own folders say how inputs are quantized. */
-function inputNotes({ inputs }: Checkpoint, target: ExportName): string[] {
-  if (!inputs?.size || target === 'lmq') return [];
-  return [`the inputs of ${inputs.size} linears are quantized at run time, which ${target} does not say: there they will not be`];
+/** Our own folders say how inputs are quantized; bitsandbytes' say LLM.int8(), and readers take 6 for the threshold. */
+function inputNotes({ inputs = new Map() }: Checkpoint, target: ExportName): string[] {
+  const said = (input: InputQuant) => target === 'lmq' || (target === 'bitsandbytes' && input.kind === 'llm-int8' && input.threshold === 6);
+  const lost = [...inputs.values()].filter((input) => !said(input)).length;
+  if (lost === 0) return [];
+  return [`the inputs of ${lost} linears are quantized at run time, which ${target} does not say: there they will not be`];
 }
 
 async function plan({ checkpoint, architecture, companions, linears }: HfModel, opts: ConvertModelOpts & { name: string }): Promise<Plan> {
@@ -125,7 +127,7 @@ async function plan({ checkpoint, architecture, companions, linears }: HfModel, 
     });
   const recipe: Recipe = { ...parseRecipe({ stages: [] }), export: target };
   const fileType = fileTypeOf(recipe);
-  if (isBlockFileType(fileType) && !Object.hasOwn(BLOCK_TYPES, fileType.toUpperCase()))
+  if (isBlockFileType(fileType) && !isBlockType(fileType.toUpperCase()))
     throw new LmqError('export/unsupported', `${fileType} is a mixture of types, which quantizing makes`, {
       op: 'convert',
       found: target,

@@ -3,15 +3,18 @@
  * @module
  */
 import { basename, resolve } from 'node:path';
-import { BLOCK_TYPES } from '@lmq/formats';
+import { isBlockType } from '@lmq/formats';
 import type { Backend, BlockType } from '@lmq/tensor';
 import { estimateMeasuring } from '../_budget/estimate.js';
 import { estimateEqualize } from '../_equalize/estimate.js';
 import { checkEqualize, equalizedTensors } from '../_equalize/plan.js';
+import { estimateFisher } from '../_fisher-estimate.js';
 import { folderFormat, isFolderName } from '../_folders/table.js';
 import type { Recipe } from '../api.js';
-import { type BudgetLinear, largestChoice, type PlannedCandidate, planBudget } from '../budget.js';
-import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds } from '../estimate.js';
+import { type BudgetLinear, candidatesOf, largestChoice, type PlannedCandidate, planBudget } from '../budget.js';
+import { affineBytes, type EstimateStep, estimateMemory, estimateSeconds, observedRanges } from '../estimate.js';
+import { checkExport } from '../export-rules.js';
+import { rangeKey } from '../input-quant.js';
 import { checkMeasure } from '../measure-blocks.js';
 import { calibrates, isAsymmetric, type PlannedSite, planSites } from '../plan.js';
 import { measureRates } from '../rates.js';
@@ -22,7 +25,7 @@ import { dtypeOf } from './export-folder.js';
 import { onnxBytesOf } from './export-onnx.js';
 import type { OpenModel } from './open-model.js';
 import { ggufBytesOf, type Placed, planGguf } from './plan-gguf.js';
-import { checkImportance, type QuantizeModelOpts } from './quantize-model.js';
+import { checkImportance, type QuantizeModelOpts, sitesToCollect } from './quantize-model.js';
 
 export interface Estimate {
   /** Of all tensors in the output; exact, with a budget at most. */
@@ -39,7 +42,7 @@ export interface Estimate {
 }
 
 /** What the process grows by that no array accounts for: compiled code, the garbage collector's young generation, buffers waiting to be freed. */
-const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, equalize: 86e6, gptaq: 92e6 };
+const RUNTIME_BYTES = { rtn: 42e6, ggml: 62e6, statistics: 70e6, gptq: 78e6, equalize: 86e6, fisher: 90e6, gptaq: 92e6 };
 
 /** A worker thread: its own JavaScript engine. */
 const THREAD_BYTES = 10e6;
@@ -56,7 +59,7 @@ function cpuMs(): number {
   return (user + system) / 1000;
 }
 
-export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration' | 'statistics' | 'importance'> {
+export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration' | 'statistics' | 'fisher' | 'importance'> {
   /** Threads of the run. Default: those of the backend. */
   threads?: number;
 }
@@ -64,21 +67,23 @@ export interface EstimateModelOpts extends Pick<QuantizeModelOpts, 'calibration'
 /**
  * Estimates a run of `quantizeModel`. Reads headers only.
  * @param backend of one thread: on the small matrices that it is measured with, threads would wait for each other most of the time
- * @throws LmqError what `planSites` and `checkStatistics` throw, so that it also serves as a check of the recipe
+ * @throws LmqError what `planSites`, `checkExport` and `checkStatistics` throw, so that it also serves as a check of the recipe
  */
 export async function estimateModel(
   model: OpenModel,
   asked: Recipe,
   backend: Backend,
-  { calibration = [], statistics, importance, threads = backend.threads }: EstimateModelOpts = {},
+  { calibration = [], statistics, fisher, importance, threads = backend.threads }: EstimateModelOpts = {},
 ): Promise<Estimate> {
   const { checkpoint, architecture: a } = model;
   checkMeasure(asked, statistics);
-  const plan = asked.budget && planBudget(checkpoint, a, asked);
+  const plan = asked.budget && (await planBudget(checkpoint, a, asked));
   const { recipe, spare } = plan ? largestChoice(asked, plan, await storedSize(model, asked)) : { recipe: asked, spare: 0 };
   const planned = planSites(checkpoint, a, recipe);
-  checkEqualize(checkpoint, a, recipe, statistics);
+  await checkExport(recipe, planned);
+  checkEqualize(checkpoint, a, recipe, statistics ?? fisher);
   if (statistics) checkStatistics(statistics, planned);
+  const collected = sitesToCollect([...planned, ...candidatesOf(plan)], fisher, calibration);
   checkImportance(importance, recipe);
   const solves = planned.some((p) => calibrates(p.stage));
   const asymmetric = planned.some((p) => isAsymmetric(p.stage));
@@ -101,7 +106,7 @@ export async function estimateModel(
   if (recipe.export === 'lmq') for (const [name, bytes] of tensorBytes) outputBytes += quantized.get(name) ?? bytes;
   else if (recipe.export === 'onnx') outputBytes = await onnxBytesOf(checkpoint, a, planned);
   else if (isFolderName(recipe.export)) {
-    const format = folderFormat(recipe.export);
+    const format = await folderFormat(recipe.export);
     const dtype = dtypeOf(await configOf({ folder: model.folder, files: {} }));
     const packed = new Map(planned.map((p) => [p.site.tensor, format.bytes(p, dtype, planned)]));
     for (const [name, bytes] of tensorBytes) outputBytes += packed.get(name) ?? bytes;
@@ -113,7 +118,7 @@ export async function estimateModel(
     const folder = model.folder!;
     const { tensors } = await planGguf(view, { architecture: a, folder, recipe, name: basename(resolve(folder)), importance });
     for (const t of tensors) outputBytes += ggufBytesOf(t);
-    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => Object.hasOwn(BLOCK_TYPES, t.type)));
+    if (recipe.stages[0]?.method === 'ggml') blocks.push(...tensors.filter((t) => isBlockType(t.type)));
   }
   outputBytes += spare;
   // exports that decode to float32
@@ -131,11 +136,13 @@ export async function estimateModel(
   }
   const trials = (cpuMs() - measuring) / 1000;
   const costliest = planned.find((p) => isAsymmetric(p.stage)) ?? planned.find((p) => calibrates(p.stage)) ?? planned[0];
-  const measured = await measureRates(backend, costliest?.stage, cpuMs);
+  const ranges = new Map([...observedRanges(planned).values()].map(({ range }) => [rangeKey(range), range]));
+  const measured = await measureRates(backend, costliest?.stage, ranges, cpuMs);
   const start = { step: 'start, open the model, warm up', seconds: cpuMs() / 1000 - measured.seconds - trials }; // a run spends the same
   const sourceBytes = [...stored.values()].reduce((n, b) => n + b, 0);
   const look = { step: 'look at the weights', seconds: sourceBytes / LOOK_BYTES_PER_SECOND };
   const encode = blocks.length ? [{ step: 'encode blocks', seconds: encoding }] : [];
+  const gradients = estimateFisher(a, collected.length ? planned : [], text, measured.rates, tensorBytes);
   const equalize = estimateEqualize(a, recipe, planned, text, measured.rates);
   const measuringPass = plan && estimateMeasuring(a, plan, asked.budget!, statistics ? [] : lengths, measured.rates, stored);
   const grows: Record<keyof typeof RUNTIME_BYTES, boolean> = {
@@ -144,6 +151,7 @@ export async function estimateModel(
     statistics: solves || asked.budget?.measure === 'output',
     gptq: windows !== null || asked.budget?.measure === 'kl',
     equalize: equalize.steps.length > 0,
+    fisher: gradients.steps.length > 0,
     gptaq: asymmetric,
   };
   const runtime = Math.max(...Object.entries(RUNTIME_BYTES).map(([what, bytes]) => (grows[what as keyof typeof grows] ? bytes : 0)));
@@ -153,6 +161,7 @@ export async function estimateModel(
     ...encode,
     ...(measuringPass?.steps ?? []),
     ...equalize.steps,
+    ...gradients.steps,
     ...estimateSeconds(a, planned, windows, measured.rates, outputBytes),
   ];
   return {
@@ -162,13 +171,15 @@ export async function estimateModel(
       workBytes +
       (windows ? (asymmetric ? 4 : 2) * windows.tokens * a.hidden * 4 : 0) +
       equalize.workBytes +
+      gradients.workBytes +
       (measuringPass?.workBytes ?? 0),
     seconds: steps.reduce((n, s) => n + s.seconds, 0),
     peakRss: Math.round(
       before +
         (threads - backend.threads) * THREAD_BYTES +
         runtime +
-        SLACK * Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory, measuringPass?.memory ?? 0),
+        SLACK *
+          Math.max(estimateMemory(a, planned, windows, tensorBytes, widest), equalize.memory, gradients.memory, measuringPass?.memory ?? 0),
     ),
     steps,
   };
@@ -178,7 +189,7 @@ export async function estimateModel(
 async function storedSize({ folder }: OpenModel, { export: target }: Recipe): Promise<(l: BudgetLinear, c: PlannedCandidate) => number> {
   if (target === 'onnx') return (l, c) => (c.stage ? c.bytes : 4 * l.out * l.in);
   if (!isFolderName(target)) return (_, c) => c.bytes;
-  const format = folderFormat(target);
+  const format = await folderFormat(target);
   const dtype = dtypeOf(await configOf({ folder, files: {} }));
   return (l, { stage, bytes }) => {
     if (!stage) return bytes;

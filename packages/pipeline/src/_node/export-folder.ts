@@ -35,7 +35,7 @@ export interface PlannedFolder {
 export async function planFolder(checkpoint: Checkpoint, opts: PlanFolderOpts): Promise<PlannedFolder> {
   const { target, linears, castDense } = opts;
   const dtype = dtypeOf(await configOf(opts.companions));
-  const survey = folderFormat(target).begin({ dtype, linears });
+  const survey = (await folderFormat(target)).begin({ dtype, linears });
   const done = createPhase('look at the weights', checkpoint.tensors.size, 'tensors', opts);
   const modules = new Set(linears);
   const refused: LmqError[] = [];

@@ -6,7 +6,17 @@
 import { basename } from 'node:path';
 import { type Checkpoint, type GgufMatrixType, permutedRows } from '@lmq/checkpoints';
 import { type PlaceOpts, writeGgufFile } from '@lmq/checkpoints/node';
-import { affineToBlocks, BLOCK_TYPES, decode, encodeFloats, selectRows, sliceRows } from '@lmq/formats';
+import {
+  affineToBlocks,
+  BLOCK_ENCODERS,
+  BLOCK_TYPES,
+  decode,
+  type EncodableBlockType,
+  encodeFloats,
+  isBlockType,
+  selectRows,
+  sliceRows,
+} from '@lmq/formats';
 import { type BlockEncoder, createBlockEncoder } from '@lmq/kernels-wasm/encode-blocks';
 import { type BlockType, type CompressedTensor, createPhase, LmqError, type LongCallOpts, nextTurn } from '@lmq/tensor';
 import type { LayerReport } from '../api.js';
@@ -44,8 +54,8 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
     dtype: placed.type,
     bytes: async () => {
       if (placed.data) return bytesOf(placed.data);
-      const importance = isBlock(placed.type) ? opts.importance?.of(placed.name, placed.shape) : undefined;
-      if (opts.importance && !importance && BLOCK_TYPES[placed.type as BlockType]?.encodeWeighted) unweighted.push(placed.name);
+      const importance = isBlockType(placed.type) ? opts.importance?.of(placed.name, placed.shape) : undefined;
+      if (opts.importance && !importance && BLOCK_ENCODERS[placed.type as EncodableBlockType]?.encodeWeighted) unweighted.push(placed.name);
       let stack: Uint8Array | undefined;
       let at = 0;
       for (const [i, source] of placed.sources.entries()) {
@@ -53,7 +63,7 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
         const columns = t.shape[1];
         const weights = importance?.subarray(i * columns, (i + 1) * columns);
         let part: Uint8Array;
-        if (isBlock(placed.type) && t.kind === 'dense') {
+        if (isBlockType(placed.type) && t.kind === 'dense') {
           const made = await encodeTensor(encoder, placed.type, t, source, weights, opts.signal);
           layers.push(made.report);
           part = made.bytes;
@@ -75,8 +85,6 @@ export async function exportGguf(checkpoint: Checkpoint, opts: ExportGgufOpts): 
   }
   return { bytes: tensors.reduce((sum, t) => sum + ggufBytesOf(t), 0), files, notes, layers };
 }
-
-const isBlock = (type: GgufMatrixType): type is BlockType => Object.hasOwn(BLOCK_TYPES, type);
 
 /** A tensor as the file wants it: rows in its order, its values shifted and scaled. */
 async function readRows(

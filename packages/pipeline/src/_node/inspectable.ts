@@ -10,9 +10,9 @@ import { type OpenModel, openModel } from './open-model.js';
 /** A model, or what {@link isBare} is true for. */
 export type Inspectable = Omit<OpenModel, 'architecture'> & Partial<Pick<OpenModel, 'architecture'>>;
 
-/** True for ONNX files, whose graph is not read, and importance matrices. */
-export function isBare({ format, metadata }: Checkpoint): boolean {
-  return format === 'onnx' || metadata.get('general.type') === 'imatrix';
+/** True for ONNX files named by themselves, whose graph is not read, and importance matrices. */
+export function isBare({ format, metadata }: Checkpoint, name: string): boolean {
+  return (format === 'onnx' && name.endsWith('.onnx')) || metadata.get('general.type') === 'imatrix';
 }
 
 /**
@@ -22,7 +22,7 @@ export function isBare({ format, metadata }: Checkpoint): boolean {
 export async function openInspectable(name: string): Promise<Inspectable> {
   if (Object.hasOwn(NANO_MODELS, name)) return openModel(name);
   const checkpoint = await openCheckpoint(name);
-  if (isBare(checkpoint)) return { name, checkpoint, warnings: [...(checkpoint.warnings ?? [])], close: () => checkpoint.close() };
+  if (isBare(checkpoint, name)) return { name, checkpoint, warnings: [...(checkpoint.warnings ?? [])], close: () => checkpoint.close() };
   await checkpoint.close();
   return openModel(name);
 }

@@ -1,5 +1,5 @@
 /**
- * Opens whatever `<model>` names: a built-in model, a Hugging Face or lmq folder, a safetensors or GGUF file.
+ * Opens whatever `<model>` names: a built-in model, a Hugging Face, transformers.js or lmq folder, a safetensors or GGUF file.
  * @module
  */
 import { stat } from 'node:fs/promises';
@@ -19,6 +19,7 @@ import {
 } from '@lmq/model';
 import { calibration, NANO_MODELS, validation } from '@lmq/nano';
 import { LmqError } from '@lmq/tensor';
+import { onnxView } from '../_onnx-view.js';
 import { optional, readConfig, readTemplate, readTokenizerJson } from './text-files.js';
 
 /** A model ready to be loaded, evaluated or quantized. */
@@ -67,7 +68,9 @@ export async function openModel(name: string): Promise<OpenModel> {
         hint: 'A Hugging Face model folder has one beside its weights.',
       });
     }
-    const checkpoint = await openStored(stored, folder, config);
+    const beside = async (file: string) => optional(readConfig, folder, file);
+    const quantizeConfig = (await beside('quantize_config.json')) ?? (await beside('quant_config.json'));
+    const checkpoint = await openStored(stored, config, quantizeConfig);
     const architecture = parseHfConfig(checkpoint === stored ? config : unquantized(config), (t) => checkpoint.tensors.has(t));
     const tokenizer = await openTokenizer(folder);
     return {
@@ -86,15 +89,21 @@ export async function openModel(name: string): Promise<OpenModel> {
   }
 }
 
-/** The checkpoint as its configuration says that it was quantized; older tools write that beside config.json. */
-async function openStored(stored: Checkpoint, folder: string, config: unknown): Promise<Checkpoint> {
-  const beside = async (name: string) => optional(readConfig, folder, name);
-  const quantizeConfig = (await beside('quantize_config.json')) ?? (await beside('quant_config.json'));
-  return openQuantized(stored, config, { quantizeConfig });
+/**
+ * The checkpoint as its configuration says that it is stored.
+ * @param quantizeConfig what older tools write beside config.json
+ */
+export async function openStored(stored: Checkpoint, config: unknown, quantizeConfig: unknown): Promise<Checkpoint> {
+  if (stored.format !== 'onnx') return openQuantized(stored, config, { quantizeConfig });
+  const tied = !stored.tensors.has('lm_head.weight');
+  return onnxView(
+    stored,
+    parseHfConfig(unquantized(config), (tensor) => !tied || tensor !== 'lm_head.weight'),
+  );
 }
 
 /** The configuration of the model, once its quantization is dealt with. */
-function unquantized(config: unknown): unknown {
+export function unquantized(config: unknown): unknown {
   const { quantization_config: _, ...rest } = config as Record<string, unknown>;
   return rest;
 }

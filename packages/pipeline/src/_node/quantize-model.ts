@@ -7,18 +7,21 @@
 import { basename, resolve } from 'node:path';
 import { type Checkpoint, lmqManifest, openLmq, toLmqTensors } from '@lmq/checkpoints';
 import type { PlaceOpts } from '@lmq/checkpoints/node';
-import type { Architecture } from '@lmq/model';
+import type { Architecture, Site } from '@lmq/model';
 import { type Backend, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { checkEqualize } from '../_equalize/plan.js';
 import { isFolderName } from '../_folders/table.js';
+import { usesFisher } from '../_own-grids.js';
 import type { BudgetReport, EqualizeReport, LayerReport, Recipe } from '../api.js';
-import { allocateBudget, type LinearErrors, planBudget } from '../budget.js';
+import { allocateBudget, candidatesOf, type LinearErrors, planBudget } from '../budget.js';
 import { equalizeBlocks } from '../equalize-blocks.js';
-import { outputKind } from '../export-rules.js';
+import { checkExport, outputKind } from '../export-rules.js';
+import { checkFisher, type Fisher, fisherIn, fisherTensors, type SavedFisher } from '../fisher.js';
+import { fisherBlocks } from '../fisher-blocks.js';
 import type { Importance } from '../importance.js';
 import { checkMeasure, measureBlocks } from '../measure-blocks.js';
 import { stack } from '../overlay.js';
-import { planSites } from '../plan.js';
+import { type PlannedSite, planSites } from '../plan.js';
 import { type BlockResult, quantizeBlocks } from '../quantize-blocks.js';
 import { checkStatistics, type Statistics } from '../statistics.js';
 import { linearsOf } from './as-hf-model.js';
@@ -43,6 +46,8 @@ export interface QuantizeModelOpts extends LongCallOpts, NonFiniteOpts {
   calibration?: ArrayLike<number>[];
   /** Saved statistics of this model, to use instead; see `openStatisticsFile`. */
   statistics?: Statistics;
+  /** Saved Fisher information of this model, instead of collecting it from the calibration windows; see `openFisherFile`. */
+  fisher?: SavedFisher;
   /** For the method ggml: what an error in each column costs. Default: as if all columns mattered alike. */
   importance?: Importance;
   /** GGUF: tensor bytes in one file; more are written in parts, as llama.cpp's gguf-split does. Default: everything in one. */
@@ -76,7 +81,7 @@ export interface QuantizeModelReport {
   notes: string[];
 }
 
-/** What the working folder says of a block: its manifest as an lmq folder, and its reports. */
+/** What the working folder says of a block: its manifest as an lmq folder, empty where it holds no weights, and its reports. */
 interface BlockFacts {
   manifest: string;
   layers: LayerReport[];
@@ -91,7 +96,7 @@ interface BlockFacts {
  */
 export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): Promise<QuantizeModelReport> {
   const start = Date.now();
-  const { recipe, backend, statistics, restart, nonFinite } = opts;
+  const { recipe, backend, statistics, fisher, restart, nonFinite } = opts;
   const { architecture, folder } = model;
   if (!folder) {
     throw new LmqError('model/unsupported', 'a GGUF file cannot be quantized again', {
@@ -102,10 +107,12 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
   }
   const output = await checkOutput(opts.output, outputKind(recipe.export), opts.force ?? false, 'quantize');
   const planned = planSites(model.checkpoint, architecture, recipe); // refuses what cannot be done before anything is written
-  checkEqualize(model.checkpoint, architecture, recipe, statistics);
+  await checkExport(recipe, planned);
+  checkEqualize(model.checkpoint, architecture, recipe, statistics ?? fisher);
   checkMeasure(recipe, statistics);
-  const plan = recipe.budget && planBudget(model.checkpoint, architecture, recipe);
+  const plan = recipe.budget && (await planBudget(model.checkpoint, architecture, recipe));
   if (statistics) checkStatistics(statistics, planned);
+  const collected = sitesToCollect([...planned, ...candidatesOf(plan)], fisher, opts.calibration);
   checkImportance(opts.importance, recipe);
   if (opts.maxShardBytes !== undefined && outputKind(recipe.export) === 'folder') {
     throw new LmqError('argument/option', 'the size of parts is for GGUF files', {
@@ -130,6 +137,7 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
     ...(statistics
       ? { statistics: JSON.stringify([statistics.origin, await fileState(statistics.file)]) }
       : { 'calibration text': windowsDigest(calibration) }),
+    ...(fisher && { fisher: JSON.stringify([fisher.origin, await fileState(fisher.file)]) }),
     ...policyPrint(nonFinite),
   };
   /** The errors of all candidates of the budget, which a pass of its own measures. */
@@ -139,13 +147,15 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
       await commit(pass, checkpoint, { layer, weights: new Map() }, { layers: [], measured: linears });
     return pass.finished.flatMap((b) => b.facts.measured ?? []);
   };
-  return withWorkFolder(output, { fingerprint, restart }, async (work: WorkFolder<BlockFacts>) => {
+  return withWorkFolder(output, { fingerprint, restart, keep: collected.length > 0 }, async (work: WorkFolder<BlockFacts>) => {
     const resumedBlocks = work.finished.length;
     const sizes = calibration.map((w) => w.length * architecture.hidden);
     const { equalize = [] } = recipe;
-    const passes = [...equalize.keys(), equalize.length].map((i) => passOf(work, i, architecture.layers + 1)); // with the head
+    const count = equalize.length + (collected.length ? 1 : 0) + 1;
+    const passes = Array.from({ length: count }, (_, i) => passOf(work, i, architecture.layers + 1)); // with the head
     const last = passes.pop()!;
-    const spent = plan && allocateBudget(recipe, plan, await measure(passOf(work, equalize.length + 1, architecture.layers + 1), sizes));
+    const gradients = collected.length ? passes.pop() : undefined;
+    const spent = plan && allocateBudget(recipe, plan, await measure(passOf(work, count, architecture.layers + 1), sizes));
     const { equalize: _, ...quantizing } = spent?.recipe ?? recipe;
     let result: Checkpoint = checkpoint;
     for (const [i, pass] of passes.entries()) {
@@ -154,7 +164,14 @@ export async function quantizeModel(model: OpenModel, opts: QuantizeModelOpts): 
         await commit(pass, checkpoint, block, { layers: [], equalized: block.report });
       result = laidOver(result, pass);
     }
-    const common = { ...opts, checkpoint: result, architecture, store: last.store, resume: await last.resume(sizes) };
+    if (gradients) {
+      const resume = gradients.resumeFisher(sizes);
+      const common = { ...opts, checkpoint: result, architecture, store: gradients.store, resume };
+      for await (const { layer, sums } of fisherBlocks({ ...common, sites: collected }))
+        await gradients.commit(layer, fisherTensors(sums), { manifest: '', layers: [] });
+    }
+    const found = fisher ?? (gradients && fisherIn(gradients.finished.map((b) => b.file)));
+    const common = { ...opts, fisher: found, checkpoint: result, architecture, store: last.store, resume: await last.resume(sizes) };
     for await (const block of quantizeBlocks({ ...common, recipe: quantizing }))
       await commit(last, checkpoint, block, { layers: block.layers });
     result = laidOver(result, last);
@@ -196,6 +213,22 @@ async function exportModel(
   if (isFolderName(target))
     return { ...whole, ...(await exportFolder(result, { ...opts, companions, target, linears: linearsOf(architecture) })) };
   return exportGguf(result, opts);
+}
+
+/**
+ * The linears whose Fisher information has to be collected first.
+ * @throws LmqError what `checkFisher` throws; `calibration/short` when it has to be and there is no text
+ */
+export function sitesToCollect(planned: readonly PlannedSite[], fisher: Fisher | undefined, calibration: readonly unknown[] = []): Site[] {
+  if (fisher) checkFisher(fisher, planned);
+  const users = fisher ? [] : [...new Set(planned.filter((p) => usesFisher(p.stage)).map((p) => p.site))];
+  if (!users.length || calibration.length) return users;
+  throw new LmqError('calibration/short', 'SqueezeLLM counts weights by squared gradients, which need calibration text', {
+    op: 'quantize',
+    expected: 'at least one window of tokens, or saved Fisher information',
+    found: 0,
+    hint: 'Give text, or what lmq calibrate --export fisher saved; or choose sensitivity hessian-diagonal, for which saved statistics do.',
+  });
 }
 
 /** @throws LmqError `argument/option` for importances that nothing would weigh */

@@ -2,10 +2,10 @@
  * Small text files: those of a model folder, which are somebody else's, and those that the user names or lmq wrote.
  * @module
  */
-import { access, readFile, stat } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseJson } from '@lmq/checkpoints';
-import { readFolderText } from '@lmq/checkpoints/node';
+import { readFileText, readFolderText } from '@lmq/checkpoints/node';
 import { isLmqError, LmqError } from '@lmq/tensor';
 
 /** Larger files than this are no configuration. */
@@ -55,10 +55,10 @@ export async function optional<T>(
 
 /**
  * Parses a JSON file that the user named.
- * @throws LmqError `file/missing`, `file/limit`, `file/format`
+ * @throws LmqError `file/missing`, `file/limit`, `file/format`, `file/io`
  */
 export async function readJson(path: string): Promise<unknown> {
-  return parse(await readText(path), path);
+  return parse(await readFileText(path, MAX_TOKENIZER_BYTES), path);
 }
 
 function parse(text: string, path: string): unknown {
@@ -66,24 +66,6 @@ function parse(text: string, path: string): unknown {
     return JSON.parse(text);
   } catch (e) {
     throw new LmqError('file/format', 'the file is not JSON', { file: path, found: (e as Error).message, cause: e });
-  }
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    const info = await stat(path);
-    if (!info.isFile()) throw new LmqError('file/format', 'this is not a regular file', { file: path }); // reading a pipe may never end
-    if (info.size > MAX_TOKENIZER_BYTES)
-      throw new LmqError('file/limit', 'the file is too large', {
-        file: path,
-        expected: `at most ${MAX_TOKENIZER_BYTES} bytes`,
-        found: info.size,
-      });
-    return await readFile(path, 'utf8');
-  } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new LmqError('file/missing', 'the file does not exist', { file: path, cause: e });
-    throw e;
   }
 }
 

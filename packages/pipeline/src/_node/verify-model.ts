@@ -6,7 +6,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Checkpoint, openQuantized, readImatrix, type TensorInfo } from '@lmq/checkpoints';
+import { type Checkpoint, readImatrix, type TensorInfo } from '@lmq/checkpoints';
 import { fileSource, openCheckpoint } from '@lmq/checkpoints/node';
 import { decode } from '@lmq/formats';
 import { type Architecture, parseGgufConfig, parseHfConfig, ROPE_FACTORS, tokenizerFromGguf } from '@lmq/model';
@@ -18,7 +18,7 @@ import { meanCode, offByOne, TENSOR_CHECKS } from '../_verify/tensor-checks.js';
 import { relativeError } from './changes.js';
 import { compareLinears, type LinearError } from './compare-linears.js';
 import { isBare } from './inspectable.js';
-import { type OpenModel, openTokenizer } from './open-model.js';
+import { type OpenModel, openStored, openTokenizer, unquantized } from './open-model.js';
 import { quantizationOf } from './quantization.js';
 import { exists, optional, readConfig } from './text-files.js';
 
@@ -76,7 +76,7 @@ export async function verifyModel(name: string, opts: VerifyModelOpts = {}): Pro
   try {
     if (stored.metadata.get('general.type') === 'imatrix') await note('data', () => readImportances(path));
     const folder = stored.format === 'gguf' ? undefined : (await stat(path)).isDirectory() ? path : dirname(path);
-    const subject = await describe(stored, folder, note);
+    const subject = await describe(stored, name, folder, note);
     if (folder !== undefined && subject.quantization) findings.push(...(await besideConfig(folder, subject.quantization)));
     if (subject.architecture) for (const check of MODEL_CHECKS) findings.push(...check(subject as Subject));
     const bytes = await readAll(subject, findings, opts);
@@ -105,10 +105,11 @@ type Note = <T>(check: CheckId, work: () => T | Promise<T>) => Promise<T | undef
 /** A checkpoint and as much as could be found out about it. */
 async function describe(
   stored: Checkpoint,
+  name: string,
   folder: string | undefined,
   note: Note,
 ): Promise<Omit<Subject, 'architecture'> & { architecture?: Architecture }> {
-  if (isBare(stored)) return { checkpoint: stored };
+  if (isBare(stored, name)) return { checkpoint: stored };
   if (folder === undefined) {
     const architecture = await note('configuration', async () => {
       const factors = stored.tensors.has(ROPE_FACTORS) ? decode(await stored.read(ROPE_FACTORS)).data : undefined;
@@ -120,9 +121,8 @@ async function describe(
   const config = await note('configuration', () => readConfig(folder, 'config.json'));
   if (typeof config !== 'object' || config === null) return { checkpoint: stored };
   const quantization = await note('configuration', () => quantizationOf(folder, config));
-  const checkpoint = (await note('configuration', () => openQuantized(stored, config, { quantizeConfig: quantization }))) ?? stored;
-  const { quantization_config: _, ...plain } = config as Record<string, unknown>;
-  const architecture = await note('configuration', () => parseHfConfig(plain, needed(checkpoint)));
+  const checkpoint = (await note('configuration', () => openStored(stored, config, quantization))) ?? stored;
+  const architecture = await note('configuration', () => parseHfConfig(unquantized(config), needed(checkpoint)));
   const tokenizer = await note('tokenizer', () => openTokenizer(folder));
   return { checkpoint, ...(architecture && { architecture }), ...(tokenizer && { tokenizer }), ...(quantization && { quantization }) };
 }

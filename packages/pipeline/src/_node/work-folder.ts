@@ -9,6 +9,7 @@
  *       inputs-<i>.f32            activations before block i; only those of the next block
  *       attention-<i>.f32         the same inside block i, while it is equalized
  *       float-<i>.f32             the same in the float model, for GPTAQ
+ *       gradient-<i>.f32          the gradients of the loss by them, while these run back
  *       output.json               the output, complete and about to get its name: what to know it by
  *       lock                      process id of the run at work
  * @module
@@ -19,6 +20,7 @@ import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafeten
 import { fileSource, isRunning, removePartials, writeFileAtomic } from '@lmq/checkpoints/node';
 import { isLmqError, LmqError } from '@lmq/tensor';
 import type { MakeStore } from '../activations.js';
+import type { FisherResume } from '../fisher-blocks.js';
 import { fileStores, openActivations } from './activation-files.js';
 import type { Fingerprint } from './fingerprint.js';
 import { exists, readJson } from './text-files.js';
@@ -32,7 +34,7 @@ export interface FinishedBlock<Facts> {
 
 export interface WorkFolder<Facts> {
   readonly path: string;
-  /** Blocks finished so far, in order. */
+  /** Blocks finished so far, in the order of their numbers or, in this run, as they were finished. */
   readonly finished: readonly FinishedBlock<Facts>[];
   /** Records a block; once it returns, the block survives a crash. */
   commit(layer: number, tensors: readonly TensorToWrite[], facts: Facts): Promise<void>;
@@ -48,6 +50,8 @@ export interface WorkOpts {
   fingerprint: Fingerprint;
   /** Throw away what an earlier run has left. Default false. */
   restart?: boolean;
+  /** Keep what an interrupted run leaves even when no block is finished: its activations serve. Default false. */
+  keep?: boolean;
 }
 
 /** Where the working folder of an output lies. */
@@ -72,7 +76,7 @@ export async function withWorkFolder<Facts, T>(
   } catch (e) {
     // Kept after an interruption or trouble with files; a model that cannot be quantized will not become better by trying again.
     const hopeless = isLmqError(e) && !/^(file|backend)\//.test(e.code);
-    if (folder.finished.length && !hopeless) await folder.close();
+    if ((folder.finished.length || opts.keep) && !hopeless) await folder.close();
     else await folder.remove();
     throw e;
   }
@@ -85,12 +89,22 @@ export async function withWorkFolder<Facts, T>(
  */
 export async function removeFinishedWork(output: string): Promise<boolean> {
   const path = workPath(output);
-  const known = join(path, 'output.json');
-  if (!(await exists(output)) || !(await exists(known))) return false;
-  if ((await readJson(known)) !== (await identity(output))) return false;
+  if (!(await exists(output)) || !(await exists(path))) return false;
+  const left = await readdir(path);
+  const known = left.includes(OUTPUT) && (await readJson(join(path, OUTPUT))) === (await identity(output));
+  if (left.length && !known) return false;
   await refuseRunning(path);
-  await rm(path, { recursive: true, force: true });
+  await removeFolder(path);
   return true;
+}
+
+/** What the output will be known by; see `identity`. */
+const OUTPUT = 'output.json';
+
+/** Removes a working folder, last of all by what its output is known: killed in the middle, the next run still recognizes the folder. */
+async function removeFolder(path: string): Promise<void> {
+  for (const file of await readdir(path)) if (file !== OUTPUT) await rm(join(path, file), { recursive: true, force: true });
+  await rm(path, { recursive: true, force: true });
 }
 
 /** Tells files and folders apart under any name, until they are changed. */
@@ -116,6 +130,8 @@ export async function resumePoint({ path, finished }: Pick<WorkFolder<unknown>, 
 export interface WorkPass<Facts> extends Pick<WorkFolder<Facts>, 'finished' | 'commit'> {
   readonly store: MakeStore;
   resume(sizes: readonly number[]): ReturnType<typeof resumePoint>;
+  /** Where gradients go on, whose blocks come in falling order. */
+  resumeFisher(sizes: readonly number[]): FisherResume;
 }
 
 /** @param count most blocks of a pass; pass `index` keeps its blocks from number `index * count` on */
@@ -130,6 +146,10 @@ export function passOf<Facts>(work: WorkFolder<Facts>, index: number, count: num
     commit: (layer, tensors, facts) => work.commit(from + layer, tensors, facts),
     store: (layer, sizes, stream) => store(from + layer, sizes, stream),
     resume: (sizes) => resumePoint({ path: work.path, finished: pass.finished }, sizes, from),
+    resumeFisher: (sizes) => ({
+      finished: pass.finished.map((b) => b.layer),
+      open: (layer, stream) => openActivations(work.path, from + layer, sizes, stream),
+    }),
   };
   return pass;
 }
@@ -167,11 +187,11 @@ export async function openWorkFolder<Facts>(output: string, { fingerprint, resta
       await writeText(join(path, `block-${layer}.json`), JSON.stringify(facts));
       finished.push(await openBlock(path, layer));
     },
-    placing: async (temporary) => writeText(join(path, 'output.json'), JSON.stringify(await identity(temporary))),
+    placing: async (temporary) => writeText(join(path, OUTPUT), JSON.stringify(await identity(temporary))),
     close,
     async remove() {
       await close();
-      await rm(path, { recursive: true, force: true });
+      await removeFolder(path);
     },
   };
 }

@@ -143,19 +143,16 @@ function histogram(choose: (h: Sides, range: Range, symmetric: boolean) => Range
     },
     add(x) {
       const values = checkValues(x);
+      const sorted = new Float32Array(values.length); // positive ones first, negative ones last, between them zeros
+      let [from, to] = [0, values.length];
+      for (const v of values) {
+        if (v > 0) sorted[from++] = v;
+        else if (v < 0) sorted[--to] = v;
+      }
       const put = (side: HistogramObserver, kept: Float32Array) => side.add(matrix(kept, 1, kept.length));
-      put(
-        sides.positive,
-        values.filter((v) => v > 0),
-      );
-      put(
-        sides.negative,
-        values.filter((v) => v < 0),
-      );
-      put(
-        sides.zeros,
-        values.filter((v) => v === 0),
-      );
+      put(sides.positive, sorted.subarray(0, from));
+      put(sides.negative, sorted.subarray(to));
+      put(sides.zeros, sorted.subarray(from, to));
       count += values.length;
     },
     read(symmetric) {
