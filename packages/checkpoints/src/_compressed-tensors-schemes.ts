@@ -3,7 +3,7 @@
  * @module
  */
 import { type CompressedTensorsPacking, FLOAT_TRAITS, validate } from '@lmq/formats';
-import { type Affine, type CompressedTensor, checkOneOf, type GridScales, type Minifloat } from '@lmq/tensor';
+import { type Affine, type CompressedTensor, checkOneOf, type GridScales, type InputQuant, type Minifloat } from '@lmq/tensor';
 import { checkZeroPoints, type Refuse } from './_affine-export.js';
 import { unevenGroup } from './_group-index.js';
 
@@ -18,8 +18,8 @@ export type CompressedTensorsFormat =
 
 export interface CompressedTensorsOpts {
   /**
-   * For `affine`: `pack-quantized` (default) or `int-quantized`, a byte per code whatever the bits, which runtimes want where they round
-   * inputs too. The layouts of floats have one format each.
+   * For `affine`: `pack-quantized` (default) or `int-quantized` (default with an `input`), a byte per code whatever the bits, which runtimes want where
+   * they round inputs too. The layouts of floats have one format each.
    */
   format?: CompressedTensorsFormat;
   /**
@@ -27,6 +27,8 @@ export interface CompressedTensorsOpts {
    * the same in both.
    */
   packing?: CompressedTensorsPacking;
+  /** How runtimes round the inputs of the linear, of integer weights: int8, per token or tensor, with a scale found at run time or stored. Default: not. */
+  input?: InputQuant;
 }
 
 /** How a linear is stored, in the words of the configuration. */
@@ -43,11 +45,13 @@ export interface CompressedTensorsScheme {
     actorder?: 'group';
     scale_dtype?: string;
   };
+  input_activations?: { num_bits: 8; type: 'int'; symmetric: boolean; strategy: 'token' | 'tensor'; dynamic: boolean };
 }
 
 /** @throws LmqError `argument/*` for a tensor that is not valid or an unknown option; calls `refuse` for what cannot be held */
 export function schemeOf(tensor: CompressedTensor, opts: CompressedTensorsOpts, refuse: Refuse, op: string): CompressedTensorsScheme {
-  const { format, packing = 'stream' } = opts;
+  const { packing = 'stream', input } = opts;
+  const format = opts.format ?? (input && 'int-quantized');
   checkOneOf(packing, 'packing', ['stream', 'whole'], op);
   if (tensor.kind !== 'affine' && tensor.kind !== 'minifloat')
     return refuse(
@@ -59,7 +63,12 @@ export function schemeOf(tensor: CompressedTensor, opts: CompressedTensorsOpts, 
   validate(tensor);
   const scheme = tensor.kind === 'affine' ? intScheme(tensor, format ?? 'pack-quantized', refuse) : floatScheme(tensor, refuse);
   if (format !== undefined && format !== scheme.format) refuse('the layout has another format', format, scheme.format);
-  return scheme;
+  return input ? { ...scheme, input_activations: int8Inputs(input, refuse) } : scheme;
+}
+
+function int8Inputs(input: InputQuant, refuse: Refuse): CompressedTensorsScheme['input_activations'] {
+  if (input.kind !== 'int8') return refuse('inputs cannot be rounded so', 'int8 per token or tensor', input.kind);
+  return { num_bits: 8, type: 'int', symmetric: input.symmetric, strategy: input.per, dynamic: input.static === undefined };
 }
 
 function intScheme(t: Affine, format: CompressedTensorsFormat, refuse: Refuse): CompressedTensorsScheme {

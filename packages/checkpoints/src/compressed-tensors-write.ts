@@ -35,7 +35,7 @@ export function toCompressedTensors(name: string, tensor: CompressedTensor, opts
   const module = moduleOf(name, op);
   const scheme = schemeOf(tensor, opts, refusal(name, op), op);
   const t = tensor as Affine | Minifloat; // schemeOf refuses others
-  const parts = t.kind === 'affine' ? intParts(t, scheme, opts) : floatParts(t, scheme);
+  const parts = t.kind === 'affine' ? [...intParts(t, scheme, opts), ...inputParts(opts)] : floatParts(t, scheme);
   return parts.map(([part, dtype, shape, bytes]) => ({ name: `${module}.${part}`, shape, dtype, bytes }));
 }
 
@@ -94,6 +94,15 @@ function intParts(t: Affine, { format, weights }: CompressedTensorsScheme, { pac
   return parts;
 }
 
+/** The scale of inputs that calibration has found. */
+function inputParts({ input }: CompressedTensorsOpts): Part[] {
+  if (input?.kind !== 'int8' || !input.static) return [];
+  const { scale, zeroPoint } = input.static;
+  const parts: Part[] = [['input_scale', 'F32', [1], () => bytesOf(Float32Array.of(scale))]];
+  if (!input.symmetric) parts.push(['input_zero_point', 'I8', [1], () => bytesOf(Int8Array.of(zeroPoint))]);
+  return parts;
+}
+
 /** The shape of stored scales: one for the tensor is a vector. */
 function gridOf(scales: Scales, shape: readonly [number, number]): number[] {
   const grid = scaleGrid(scales, shape);
@@ -113,7 +122,7 @@ export interface CompressedTensorsConfigOpts {
   /** Modules of all other linears, such as `lm_head`: runtimes take them for quantized otherwise. Default none. */
   ignore?: readonly string[];
   /**
-   * What runtimes do with inputs: leave them (`none`, default), or round them as they run where the format has that (`dynamic`): to 8 bits per
+   * What runtimes do with inputs of linears whose scheme does not say: leave them (`none`, default), or round them as they run where the format has that (`dynamic`): to 8 bits per
    * token for `int-quantized`, which vLLM runs only so, and `float-quantized`, and to what weights are for MX. Inputs of `pack-quantized` and
    * `nvfp4-pack-quantized` are left; the latter would need a scale from calibration.
    */
@@ -145,7 +154,7 @@ export function compressedTensorsConfig({
   const config_groups = [...groups.values()].map(({ scheme, targets }) => ({
     targets: groups.size === 1 ? ['Linear'] : targets,
     weights: scheme.weights,
-    input_activations: activations === 'none' ? null : dynamicInputs(scheme),
+    input_activations: scheme.input_activations ?? (activations === 'none' ? null : dynamicInputs(scheme)),
     output_activations: null,
     format: scheme.format,
   }));

@@ -3,11 +3,12 @@
  * @module
  */
 import { MATMUL_NBITS, matMulBlockSize } from '@lmq/formats';
-import { LmqError } from '@lmq/tensor';
+import { type InputQuant, LmqError } from '@lmq/tensor';
 import { gridWords, hasZeroPoints } from './_folders/rules.js';
 import { folderFormat, isFolderName } from './_folders/table.js';
 import { ownGridOf } from './_own-grids.js';
 import type { ExportName, Recipe, Stage } from './api.js';
+import { planInput } from './input-quant.js';
 import type { PlannedSite } from './plan.js';
 import { defaultMethod } from './recipe.js';
 
@@ -30,6 +31,12 @@ export function outputKind(target: ExportName): 'file' | 'folder' {
   return target.startsWith('gguf:') ? 'file' : 'folder';
 }
 
+/** Whether the format of another tool says that inputs are quantized so. bitsandbytes' readers take 6 for the threshold. */
+export function saysInput(target: ExportName, input: InputQuant): boolean {
+  if (target === 'compressed-tensors') return input.kind === 'int8';
+  return target === 'bitsandbytes' && input.kind === 'llm-int8' && input.threshold === 6;
+}
+
 /**
  * Refuses an export that cannot hold what the plan produces.
  * @throws LmqError `export/unsupported` naming the first linear that does not fit and the nearest export that does
@@ -46,17 +53,26 @@ export async function checkExport(
       found: target,
     });
   }
-  const rounded = planned.find((p) => p.stage.input !== undefined);
-  if (rounded && target !== 'lmq') {
-    throw new LmqError('export/unsupported', `${target} does not say how inputs are quantized`, {
-      op: 'export',
-      tensor: rounded.site.name,
-      expected: 'lmq',
-      found: 'a stage with input',
-      hint: 'Export to lmq, or leave input out: the weights are the same.',
-    });
+  if (target === 'lmq') return; // any layout
+  for (const { site, stage, in: width } of planned) {
+    if (stage.input === undefined) continue;
+    const { quant } = planInput(stage.input);
+    const facts = { op: 'export', tensor: site.name, hint: 'Export to lmq, or leave input out: the weights are the same.' };
+    if (!saysInput(target, quant))
+      throw new LmqError('export/unsupported', `${target} does not say that inputs are quantized so`, {
+        ...facts,
+        expected: 'lmq; compressed-tensors for int8; bitsandbytes for llm-int8 with a threshold of 6',
+        found: quant.kind,
+      });
+    const { bits, symmetric, groupSize } = stage;
+    if (target === 'compressed-tensors' && !(bits === 8 && symmetric && (groupSize < 0 || groupSize >= width)))
+      throw new LmqError('export/unsupported', 'runtimes round inputs for symmetric 8-bit rows only', {
+        ...facts,
+        expected: '8 bits, symmetric, a scale per row',
+        found: `${bits} bits${symmetric ? '' : ', asymmetric'}${groupSize < 0 ? '' : `, groups of ${groupSize}`}`,
+      });
   }
-  if (target === 'lmq' || target === 'gguf:f32') return; // any layout; any decoded value
+  if (target === 'gguf:f32') return; // any decoded value
   if (isFolderName(target)) {
     (await folderFormat(target)).check(planned);
     return;

@@ -3,7 +3,9 @@
  * @module
  */
 import { type CompressedTensorsScheme, compressedTensorsConfig, compressedTensorsScheme, toCompressedTensors } from '@lmq/checkpoints';
-import type { CompressedTensor, FloatFormat } from '@lmq/tensor';
+import type { CompressedTensor, FloatFormat, InputQuant } from '@lmq/tensor';
+import { planInput } from '../input-quant.js';
+import type { PlannedSite } from '../plan.js';
 import { asAffine, type Scheme, schemeNotes } from './affine.js';
 import type { FolderFormat } from './format.js';
 import { checkAffine } from './rules.js';
@@ -17,21 +19,21 @@ export const compressedTensorsFolder: FolderFormat = {
       { target: 'compressed-tensors', bits: BITS, out: 1, inputs: 1, actOrder: true, mixed: true, head: true, asymmetric: true },
       planned,
     ),
-  bytes: (site) => storedBytes(pack, site),
+  bytes: (site) => storedBytes((name, t) => pack(name, t, plannedInput(site)), site),
   begin({ linears, dtype }) {
     const found = new Map<string, CompressedTensorsScheme>();
     const schemes: Scheme[] = [];
     return {
-      add(name, tensor) {
+      add(name, tensor, input) {
         const t = asAffine(tensor);
-        const scheme = compressedTensorsScheme(name, t, formatOf(t));
+        const scheme = compressedTensorsScheme(name, t, optsOf(t, input));
         found.set(name, scheme);
         schemes.push(describe(name.slice(0, -'.weight'.length), t, scheme, dtype));
       },
       finish() {
         const quantized = new Set(schemes.map((s) => s.module));
         const notes = schemeNotes(schemes, dtype, (module) => linears.includes(module));
-        if ([...found.values()].some((s) => s.format === 'int-quantized'))
+        if ([...found.values()].some((s) => s.format === 'int-quantized' && !s.input_activations))
           notes.push('float32 scales are stored as int-quantized, which vLLM runs only where inputs are rounded too');
         return {
           // a head that is the embedding matrix is no tensor here, and a linear there
@@ -52,9 +54,19 @@ export const compressedTensorsFolder: FolderFormat = {
 const formatOf = (t: CompressedTensor) =>
   t.kind === 'affine' && t.bits === 8 && t.scales.format === 'fp32' ? ({ format: 'int-quantized' } as const) : {};
 
-function pack(name: string, tensor: CompressedTensor) {
+/** LLM.int8() has no words in the format. */
+const optsOf = (t: CompressedTensor, input: InputQuant | undefined) => ({ ...formatOf(t), ...(input?.kind === 'int8' && { input }) });
+
+function pack(name: string, tensor: CompressedTensor, input?: InputQuant) {
   const t = asAffine(tensor);
-  return toCompressedTensors(name, t, formatOf(t));
+  return toCompressedTensors(name, t, optsOf(t, input));
+}
+
+/** The input of a linear that is yet to be quantized, with some scale where calibration finds one. */
+function plannedInput({ stage }: PlannedSite): InputQuant | undefined {
+  if (stage.input === undefined) return undefined;
+  const { quant, range } = planInput(stage.input);
+  return range && quant.kind === 'int8' ? { ...quant, static: { scale: 1, zeroPoint: 0 } } : quant;
 }
 
 function describe(module: string, t: CompressedTensor, { weights }: CompressedTensorsScheme, dtype: FloatFormat): Scheme {

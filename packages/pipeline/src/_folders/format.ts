@@ -4,7 +4,7 @@
  * @module
  */
 import type { TensorToWrite } from '@lmq/checkpoints';
-import type { CompressedTensor, FloatFormat } from '@lmq/tensor';
+import type { CompressedTensor, FloatFormat, InputQuant } from '@lmq/tensor';
 import type { PlannedSite } from '../plan.js';
 
 /** What is known of a model before its weights are looked at. */
@@ -29,8 +29,11 @@ export interface FolderFormat {
 
 /** Sees every weight that is not plain floats before anything is written, one after the other. */
 export interface FolderSurvey {
-  /** @throws LmqError `export/unsupported` for a weight that the format cannot hold as it is; it is then out of the survey */
-  add(name: string, t: CompressedTensor): void;
+  /**
+   * @param input how the input of the linear is quantized, which few formats say
+   * @throws LmqError `export/unsupported` for a weight that the format cannot hold as it is; it is then out of the survey
+   */
+  add(name: string, t: CompressedTensor, input?: InputQuant): void;
   /** How those that were taken are stored. */
   finish(): FolderPlan;
 }
@@ -42,5 +45,5 @@ export interface FolderPlan {
   files: Record<string, unknown>;
   /** What a person should know. */
   notes: string[];
-  pack(name: string, t: CompressedTensor): TensorToWrite[];
+  pack(name: string, t: CompressedTensor, input?: InputQuant): TensorToWrite[];
 }

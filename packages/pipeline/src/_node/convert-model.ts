@@ -9,7 +9,7 @@ import { isBlockType } from '@lmq/formats';
 import { type InputQuant, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { isFolderName } from '../_folders/table.js';
 import type { ExportName, Recipe } from '../api.js';
-import { outputKind } from '../export-rules.js';
+import { outputKind, saysInput } from '../export-rules.js';
 import { parseRecipe } from '../recipe.js';
 import { asHfModel, type HfModel } from './as-hf-model.js';
 import type { Change } from './changes.js';
@@ -86,9 +86,9 @@ export async function convertModel(model: OpenModel, opts: ConvertModelOpts): Pr
   };
 }
 
-/** Our own folders say how inputs are quantized; bitsandbytes' say LLM.int8(), and readers take 6 for the threshold. */
+/** What says how inputs are quantized: our own folders all, compressed-tensors int8, bitsandbytes LLM.int8(), with 6 for the threshold. */
 function inputNotes({ inputs = new Map() }: Checkpoint, target: ExportName): string[] {
-  const said = (input: InputQuant) => target === 'lmq' || (target === 'bitsandbytes' && input.kind === 'llm-int8' && input.threshold === 6);
+  const said = (input: InputQuant) => target === 'lmq' || saysInput(target, input);
   const lost = [...inputs.values()].filter((input) => !said(input)).length;
   if (lost === 0) return [];
   return [`the inputs of ${lost} linears are quantized at run time, which ${target} does not say: there they will not be`];

@@ -63,13 +63,13 @@ export async function planFolder(checkpoint: Checkpoint, opts: PlanFolderOpts): 
       continue;
     }
     try {
-      survey.add(name, t);
+      survey.add(name, t, checkpoint.inputs?.get(name));
       changes.push(
         target === 'safetensors'
           ? changeOf(name, info, t, toDense(name, t, dtype))
           : { tensor: name, from: info.format, to: target, effect: 'exact' },
       );
-      stores.set(name, (plan, packed) => plan.pack(name, packed));
+      stores.set(name, (plan, packed) => plan.pack(name, packed, checkpoint.inputs?.get(name)));
     } catch (e) {
       if (!isLmqError(e) || e.code !== 'export/unsupported') throw e;
       if (name !== 'lm_head.weight' || target === 'safetensors') {
