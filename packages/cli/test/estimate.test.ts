@@ -29,7 +29,7 @@ describe('estimate', () => {
     ['lmq-nano-moe', ['--bits', '4', '--samples', '4', '--include', 'lm_head', '--override', 'lm_head:bits=8,groupSize=64']],
     ['lmq-nano', ['--method', 'rtn', '--bits', '8', '--input', 'int8-static', '--samples', '4']],
     ['lmq-nano', ['--bits', '4', '--statistics', STATISTICS]],
-    ['lmq-nano', ['--method', 'squeezellm', '--bits', '2', '--samples', '1', '--skip', '*mlp*']],
+    ['lmq-nano', ['--method', 'squeezellm', '--bits', '2', '--samples', '4', '--skip', '*mlp*']],
     ['lmq-nano', ['--method', 'none']],
     ['lmq-nano', ['--method', 'rtn', '--export', 'gguf:q8_0']],
     ['lmq-nano-moe', ['--method', 'rtn', '--export', 'gguf:q4_0', '--include', 'lm_head']],
