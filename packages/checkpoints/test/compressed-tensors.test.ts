@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { decode, encodeFloats, encodeMx, encodeNvfp4, packRows, packStream } from '@lmq/formats';
-import { type Affine, type CompressedTensor, createRng, type FloatFormat, type Minifloat, matrix } from '@lmq/tensor';
+import { type Affine, type CompressedTensor, createRng, type FloatFormat, type InputQuant, type Minifloat, matrix } from '@lmq/tensor';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { presetScheme } from '../src/_compressed-tensors-presets.js';
@@ -591,6 +591,32 @@ describe('writing', () => {
         expect(await (await openCompressedTensors(file, own, { packing: opts.packing })).read(W)).toEqual(t);
       }),
       { numRuns: 300 },
+    );
+  });
+
+  it.each<InputQuant>([
+    { kind: 'int8', per: 'token', symmetric: true },
+    { kind: 'int8', per: 'token', symmetric: false },
+    { kind: 'int8', per: 'tensor', symmetric: true, static: { scale: 0.1, zeroPoint: 0 } },
+    { kind: 'int8', per: 'tensor', symmetric: false, static: { scale: 3, zeroPoint: -128 } },
+  ])('how inputs are rounded, too: %j', async (input) => {
+    const t = affine(4, 32, { bits: 8, block: [1, 32] });
+    const scheme = compressedTensorsScheme(W, t, { input });
+    expect(scheme.format).toBe('int-quantized');
+    const model = await open(
+      await storedOf(toCompressedTensors(W, t, { input })),
+      compressedTensorsConfig({ linears: [[W, scheme]], ignore: ['lm_head'] }),
+    );
+    const { static: found, ...rest } = input as InputQuant & { kind: 'int8' };
+    expect(model.inputs?.get(W)).toEqual(found ? { ...rest, static: { ...found, scale: Math.fround(found.scale) } } : input);
+    expect(await model.read(W)).toEqual(t);
+  });
+
+  it('inputs of LLM.int8(), and of floats, are not said', () => {
+    const llm: InputQuant = { kind: 'llm-int8', threshold: 6 };
+    expect(() => toCompressedTensors(W, affine(4, 32, { bits: 8, block: [1, 32] }), { input: llm })).toThrow(/inputs cannot be rounded so/);
+    expect(() => toCompressedTensors(W, minifloat(2, 2), { input: { kind: 'int8', per: 'token', symmetric: true } })).toThrow(
+      /another format/,
     );
   });
 

@@ -8,6 +8,7 @@ import type { ActivationRangeMethod } from '@lmq/quant-core';
 import type { InputQuant, LmqError } from '@lmq/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convertModel } from '../src/_node/convert-model.js';
+import { estimateModel } from '../src/_node/estimate-model.js';
 import { openModel } from '../src/_node/open-model.js';
 import { quantizeModel } from '../src/_node/quantize-model.js';
 import type { InputName, InputSpec } from '../src/input-quant.js';
@@ -108,6 +109,33 @@ it('an lmq folder keeps how inputs are quantized, and runs so', async () => {
   }
 });
 
+it.each([
+  ['compressed-tensors', 'int8-token', false],
+  ['compressed-tensors', 'int8-static', true],
+  ['bitsandbytes', 'llm-int8', false],
+] as const)('a %s folder says %s, and runs so', async (target, input, fixed) => {
+  const recipe = parseRecipe({ stages: [{ ...stage(input), scaleFormat: 'fp16' }], export: target });
+  const calibration = fixed ? windows.slice(0, 2) : undefined;
+  const dir = await mkdtemp(join(tmpdir(), 'lmq-int8-'));
+  try {
+    const output = join(dir, 'out');
+    const { bytes } = await quantizeModel(nano, { backend: nano.backend, recipe, output, calibration });
+    expect(bytes).toBe((await estimateModel(nano, recipe, nano.backend, { calibration })).outputBytes);
+    const opened = await openModel(output);
+    const inputs = [...opened.checkpoint.inputs!.values()];
+    expect(inputs).toHaveLength(28);
+    expect(inputs.every((i) => (i.kind === 'int8' && i.static !== undefined) === fixed)).toBe(true);
+    const [found, want] = [
+      await nano.measure({ weights: new Map() }, 1, opened.checkpoint),
+      await nano.measure(await nano.quantize(recipe, calibration), 1),
+    ];
+    expect(Math.abs(found.perplexity / want.perplexity - 1)).toBeLessThan(target === 'bitsandbytes' ? 1e-4 : 1e-12);
+    await opened.close();
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
 it('a static input needs text; what cannot be stored or multiplied is refused before any work', async () => {
   const refused = async (fields: Record<string, unknown>, target = 'lmq') =>
     nano.quantize({ stages: [{ ...stage('int8-static'), ...fields }], export: target }, []).then(
@@ -119,6 +147,9 @@ it('a static input needs text; what cannot be stored or multiplied is refused be
   expect(await refused({ trits: true, bits: 2, preset: 'gptq' })).toBe('argument/option');
   expect(await refused({ method: 'gptq', groupSize: 64, actOrder: true })).toBe('argument/option');
   expect(await refused({}, 'gguf:f32')).toBe('export/unsupported');
+  expect(await refused({ input: 'llm-int8', scaleFormat: 'fp16' }, 'compressed-tensors')).toBe('export/unsupported');
+  expect(await refused({ input: 'int8-token', scaleFormat: 'fp16', groupSize: 64 }, 'compressed-tensors')).toBe('export/unsupported');
+  expect(await refused({ input: { kind: 'llm-int8', threshold: 3 }, scaleFormat: 'fp16' }, 'bitsandbytes')).toBe('export/unsupported');
   for (const input of [
     'int4',
     { kind: 'fp8' },
