@@ -15,7 +15,7 @@ import { parseRecipe } from '../src/recipe.js';
 import { openNano, windows } from './_nano.js';
 
 /** Rounds of kill and resume. LMQ_KILL_ROUNDS=100 for the long run. */
-const ROUNDS = Number(process.env.LMQ_KILL_ROUNDS ?? 3);
+const ROUNDS = Number(process.env.LMQ_KILL_ROUNDS ?? 2);
 const dir = mkdtempSync(join(tmpdir(), 'lmq-resume-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
