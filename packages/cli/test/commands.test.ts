@@ -198,7 +198,6 @@ describe('quantize, eval and generate', () => {
     expect(e.outputBytes).toBeGreaterThanOrEqual(q.bytes as number);
     expect(e.outputBytes as number).toBeLessThan(1.005 * (q.bytes as number));
     expect(e.bitsPerWeight).toBe(3.6);
-    expect(e.peakRss as number).toBeGreaterThan(q.peakRss as number);
     expect((e.steps as unknown as { step: string }[]).map((s) => s.step)).toContain('measure candidates (output)');
     const small = ['--budget-bits', '15', '--budget-measure', 'weight', '--budget-solver', 'greedy', '--budget-candidates', '8,16'];
     const { stdout } = await lmq(['quantize', 'lmq-nano', '-o', path('budget-map'), '--method', 'rtn', ...small]);

@@ -47,6 +47,16 @@ describe('estimate', () => {
     expect(estimate.seconds).toBeGreaterThan(0);
   });
 
+  it('of a budget is an upper bound of the size, too', async () => {
+    const flags = ['--method', 'rtn', '--budget-bits', '3.6', '--budget-candidates', '3,4,16', '--samples', '2', '--skip', '*k_proj'];
+    const estimate = await ok('estimate', 'lmq-nano', ...flags);
+    const real = await ok('quantize', 'lmq-nano', '-o', join(dir, 'budget'), ...flags);
+    expect(estimate.outputBytes).toBeGreaterThanOrEqual(real.bytes!);
+    expect(estimate.outputBytes).toBeLessThanOrEqual(1.005 * real.bytes!);
+    expect(estimate.peakRss).toBeGreaterThanOrEqual(real.peakRss!);
+    expect(estimate.peakRss).toBeLessThanOrEqual(1.5 * real.peakRss!);
+  });
+
   it('quantize --dry-run prints the same and writes nothing', async () => {
     const before = listing(dir);
     const dry = await ok('quantize', 'lmq-nano', '-o', join(dir, 'dry'), '--bits', '3', '--samples', '4', '--dry-run');
