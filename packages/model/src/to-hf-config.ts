@@ -65,14 +65,15 @@ export function toHfConfig(a: Architecture, { dtype, bos, eos = [] }: ToHfConfig
 
 function windowFields({ family, attention: { windows } }: Architecture): Record<string, unknown> {
   const window = windows.find((w) => w !== null) ?? null;
-  switch (HF_FAMILIES.get(family)!.windows) {
+  const kind = HF_FAMILIES.get(family)!.windows;
+  switch (kind) {
     case 'none':
       return window === null ? {} : refuse('config.json cannot say that attention has a window in this family', window);
     case 'all':
       return windows.every((w) => w === window) ? { sliding_window: window } : refuse('windows differ from layer to layer', family);
     default:
       return {
-        ...(HF_FAMILIES.get(family)!.windows === 'upper' && { use_sliding_window: window !== null }),
+        ...(kind === 'upper' && { use_sliding_window: window !== null }),
         sliding_window: window,
         layer_types: windows.map((w) => (w === null ? 'full_attention' : 'sliding_attention')),
       };

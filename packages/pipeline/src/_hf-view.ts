@@ -8,7 +8,11 @@ import { decode, selectRows } from '@lmq/formats';
 import type { Architecture, Site } from '@lmq/model';
 import { type CompressedTensor, type Dense, LmqError } from '@lmq/tensor';
 
-interface Part {
+/** Rows are read of GGUF files only. */
+type Source = Checkpoint & Partial<Pick<GgufFile, 'readRows'>>;
+
+/** Where a file keeps a tensor. */
+export interface Part {
   tensor: string;
   /** Rows of the stored tensor. */
   rows?: [from: number, to: number];
@@ -33,18 +37,23 @@ const NORMS = ['attentionNorm', 'mlpNorm', 'attentionPostNorm', 'mlpPostNorm', '
  */
 export function hfView(file: GgufFile, architecture: Architecture, hf: Architecture): HfView {
   const parts = partsOf(architecture, hf);
+  const used = new Set([...parts.values()].map((p) => p.tensor));
+  return { checkpoint: viewOf(file, parts), left: [...file.tensors.keys()].filter((name) => !used.has(name)) };
+}
+
+/** A file's tensors under other names, and nothing else of it. @throws LmqError `model/missing` for one that is not there */
+export function viewOf(file: Source, parts: ReadonlyMap<string, Part>): Checkpoint {
   const tensors = new Map<string, TensorInfo>();
   for (const [name, { tensor, rows }] of parts) {
     const info = file.tensors.get(tensor);
-    if (!info) throw new LmqError('model/missing', 'a weight is not in the file', { op: 'hfView', tensor });
+    if (!info) throw new LmqError('model/missing', 'a weight is not in the file', { op: 'openModel', tensor });
     const cols = info.shape.at(-1)!;
     const all = info.shape.slice(0, -1).reduce((a, b) => a * b, 1);
     const shape = rows ? [rows[1] - rows[0], cols] : info.shape;
     tensors.set(name, { ...info, name, shape, bytes: rows ? (info.bytes / all) * (rows[1] - rows[0]) : info.bytes });
   }
-  const used = new Set([...parts.values()].map((p) => p.tensor));
-  const checkpoint: Checkpoint = {
-    format: 'gguf',
+  return {
+    format: file.format,
     tensors,
     metadata: file.metadata,
     async read(name) {
@@ -54,7 +63,6 @@ export function hfView(file: GgufFile, architecture: Architecture, hf: Architect
     },
     close: () => file.close(),
   };
-  return { checkpoint, left: [...file.tensors.keys()].filter((name) => !used.has(name)) };
 }
 
 /** A linear's weight in a GGUF file, rows in Hugging Face's order. */
@@ -62,8 +70,8 @@ export function readSite(file: GgufFile, architecture: Architecture, site: Site)
   return readPart(file, partOf(architecture, site));
 }
 
-async function readPart(file: GgufFile, { tensor, rows, heads, add }: Part): Promise<CompressedTensor> {
-  const t = await (rows ? file.readRows(tensor, ...rows) : file.read(tensor));
+async function readPart(file: Source, { tensor, rows, heads, add }: Part): Promise<CompressedTensor> {
+  const t = await (rows ? file.readRows!(tensor, ...rows) : file.read(tensor));
   if (add !== undefined) {
     const { data } = decode(t);
     return { kind: 'dense', shape: [t.shape[0], t.shape[1]], format: 'fp32', data: data.map((x) => x + add) };

@@ -3,16 +3,10 @@
  * and norms less the 1 that Gemma's lack there. The graph is not looked at; what else is in the file is left out.
  * @module
  */
-import type { Checkpoint, TensorInfo } from '@lmq/checkpoints';
-import { decode } from '@lmq/formats';
+import type { Checkpoint } from '@lmq/checkpoints';
 import type { Architecture } from '@lmq/model';
 import { LmqError } from '@lmq/tensor';
-
-/** Where the graph keeps a tensor, and what it has added to each value. */
-interface Place {
-  stored: string;
-  added: number;
-}
+import { type Part, viewOf } from './_hf-view.js';
 
 /**
  * @param hf the architecture that `parseHfConfig` makes of config.json
@@ -26,36 +20,20 @@ export function onnxView(graph: Checkpoint, hf: Architecture): Checkpoint {
       hint: 'Use the model that the ONNX file was made of; lmq inspect shows what is in the file.',
     });
   };
-  const tensors = new Map<string, TensorInfo>();
-  const places = placesOf(hf);
-  for (const [name, { stored }] of places) {
-    const info = graph.tensors.get(stored);
-    if (!info) return refuse('the graph does not name its weights as lmq does', stored);
-    tensors.set(name, { ...info, name });
-  }
+  const parts = partsOf(hf);
+  const missing = [...parts.values()].find(({ tensor }) => !graph.tensors.has(tensor));
+  if (missing) refuse('the graph does not name its weights as lmq does', missing.tensor);
   const fused = hf.sites.find((s) => s.slice);
   if (fused) refuse('linears that are one tensor in the folder are apart in the graph', fused.tensor);
-  return {
-    format: 'onnx',
-    tensors,
-    metadata: graph.metadata,
-    async read(name) {
-      const place = places.get(name);
-      if (!place) throw new LmqError('model/missing', 'there is no such tensor', { op: 'read', tensor: name });
-      const t = await graph.read(place.stored);
-      if (!place.added) return t;
-      const { data } = decode(t);
-      return { kind: 'dense', shape: [t.shape[0], t.shape[1]], format: 'fp32', data: data.map((x) => x - place.added) };
-    },
-    close: () => graph.close(),
-  };
+  return viewOf(graph, parts);
 }
 
-function placesOf({ tensors: t, sites, norm, tied }: Architecture): Map<string, Place> {
-  const places = new Map<string, Place>([[t.embedding, { stored: 'model.embed_tokens.weight', added: 0 }]]);
-  if (!tied) places.set(t.head, { stored: 'lm_head.weight', added: 0 });
+function partsOf({ tensors: t, sites, norm, tied }: Architecture): Map<string, Part> {
+  const parts = new Map<string, Part>([[t.embedding, { tensor: 'model.embed_tokens.weight' }]]);
+  const less = norm.plusOne ? { add: -1 } : {};
+  if (!tied) parts.set(t.head, { tensor: 'lm_head.weight' });
   const putNorm = (tensor: string | undefined, name: string) => {
-    if (tensor !== undefined) places.set(tensor, { stored: `${name}.weight`, added: norm.plusOne ? 1 : 0 });
+    if (tensor !== undefined) parts.set(tensor, { tensor: `${name}.weight`, ...less });
   };
   putNorm(t.finalNorm, 'model.norm');
   for (let layer = 0; layer < t.attentionNorm.length; layer++) {
@@ -68,8 +46,8 @@ function placesOf({ tensors: t, sites, norm, tied }: Architecture): Map<string, 
     putNorm(t.keyNorm?.[layer], `${at}.self_attn.k_norm`);
   }
   for (const { name, tensor, bias } of sites) {
-    places.set(tensor, { stored: `${name}.weight`, added: 0 });
-    if (bias !== undefined) places.set(bias, { stored: `${name}.bias`, added: 0 });
+    parts.set(tensor, { tensor: `${name}.weight` });
+    if (bias !== undefined) parts.set(bias, { tensor: `${name}.bias` });
   }
-  return places;
+  return parts;
 }

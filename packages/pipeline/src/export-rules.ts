@@ -31,10 +31,9 @@ export function outputKind(target: ExportName): 'file' | 'folder' {
   return target.startsWith('gguf:') ? 'file' : 'folder';
 }
 
-/** Whether the format of another tool says that inputs are quantized so. bitsandbytes' readers take 6 for the threshold. */
-export function saysInput(target: ExportName, input: InputQuant): boolean {
-  if (target === 'compressed-tensors') return input.kind === 'int8';
-  return target === 'bitsandbytes' && input.kind === 'llm-int8' && input.threshold === 6;
+/** Whether an export says that inputs are quantized so: our own folders say all, other formats what they have words for. */
+export async function saysInput(target: ExportName, input: InputQuant): Promise<boolean> {
+  return target === 'lmq' || (isFolderName(target) && ((await folderFormat(target)).saysInput?.(input) ?? false));
 }
 
 /**
@@ -54,23 +53,17 @@ export async function checkExport(
     });
   }
   if (target === 'lmq') return; // any layout
-  for (const { site, stage, in: width } of planned) {
+  for (const { site, stage } of planned) {
     if (stage.input === undefined) continue;
     const { quant } = planInput(stage.input);
-    const facts = { op: 'export', tensor: site.name, hint: 'Export to lmq, or leave input out: the weights are the same.' };
-    if (!saysInput(target, quant))
-      throw new LmqError('export/unsupported', `${target} does not say that inputs are quantized so`, {
-        ...facts,
-        expected: 'lmq; compressed-tensors for int8; bitsandbytes for llm-int8 with a threshold of 6',
-        found: quant.kind,
-      });
-    const { bits, symmetric, groupSize } = stage;
-    if (target === 'compressed-tensors' && !(bits === 8 && symmetric && (groupSize < 0 || groupSize >= width)))
-      throw new LmqError('export/unsupported', 'runtimes round inputs for symmetric 8-bit rows only', {
-        ...facts,
-        expected: '8 bits, symmetric, a scale per row',
-        found: `${bits} bits${symmetric ? '' : ', asymmetric'}${groupSize < 0 ? '' : `, groups of ${groupSize}`}`,
-      });
+    if (await saysInput(target, quant)) continue;
+    throw new LmqError('export/unsupported', `${target} does not say that inputs are quantized so`, {
+      op: 'export',
+      tensor: site.name,
+      expected: 'lmq; compressed-tensors for int8; bitsandbytes for llm-int8 with a threshold of 6',
+      found: quant.kind,
+      hint: 'Export to lmq, or leave input out: the weights are the same.',
+    });
   }
   if (target === 'gguf:f32') return; // any decoded value
   if (isFolderName(target)) {

@@ -12,6 +12,7 @@ import { checkAffine } from './rules.js';
 import { storedBytes } from './sizes.js';
 
 export const bitsandbytesFolder: FolderFormat = {
+  saysInput: (input) => input.kind === 'llm-int8' && input.threshold === 6, // which readers take where no number with a point is given
   check: (planned) => {
     if (planned.some(({ stage }) => ownGridOf(stage) !== undefined))
       return checkOneScheme('bitsandbytes', ['nf4', 'fp4'], planned, table4Scheme);

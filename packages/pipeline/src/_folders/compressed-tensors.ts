@@ -3,7 +3,7 @@
  * @module
  */
 import { type CompressedTensorsScheme, compressedTensorsConfig, compressedTensorsScheme, toCompressedTensors } from '@lmq/checkpoints';
-import type { CompressedTensor, FloatFormat, InputQuant } from '@lmq/tensor';
+import { type CompressedTensor, type FloatFormat, type InputQuant, LmqError } from '@lmq/tensor';
 import { planInput } from '../input-quant.js';
 import type { PlannedSite } from '../plan.js';
 import { asAffine, type Scheme, schemeNotes } from './affine.js';
@@ -14,11 +14,14 @@ import { storedBytes } from './sizes.js';
 const BITS = [1, 2, 3, 4, 5, 6, 7, 8];
 
 export const compressedTensorsFolder: FolderFormat = {
-  check: (planned) =>
+  saysInput: (input) => input.kind === 'int8',
+  check(planned) {
     checkAffine(
       { target: 'compressed-tensors', bits: BITS, out: 1, inputs: 1, actOrder: true, mixed: true, head: true, asymmetric: true },
       planned,
-    ),
+    );
+    checkInputs(planned);
+  },
   bytes: (site) => storedBytes((name, t) => pack(name, t, plannedInput(site)), site),
   begin({ linears, dtype }) {
     const found = new Map<string, CompressedTensorsScheme>();
@@ -60,6 +63,21 @@ const optsOf = (t: CompressedTensor, input: InputQuant | undefined) => ({ ...for
 function pack(name: string, tensor: CompressedTensor, input?: InputQuant) {
   const t = asAffine(tensor);
   return toCompressedTensors(name, t, optsOf(t, input));
+}
+
+/** @throws LmqError `export/unsupported` for weights that runtimes do not multiply with rounded inputs */
+function checkInputs(planned: readonly PlannedSite[]): void {
+  for (const { site, stage, in: width } of planned) {
+    const { input, bits, symmetric, groupSize } = stage;
+    if (input === undefined || (bits === 8 && symmetric && (groupSize < 0 || groupSize >= width))) continue;
+    throw new LmqError('export/unsupported', 'runtimes round inputs for symmetric 8-bit rows only', {
+      op: 'export',
+      tensor: site.name,
+      expected: '8 bits, symmetric, a scale per row',
+      found: `${bits} bits${symmetric ? '' : ', asymmetric'}${groupSize < 0 ? '' : `, groups of ${groupSize}`}`,
+      hint: 'Export to lmq, or leave input out: the weights are the same.',
+    });
+  }
 }
 
 /** The input of a linear that is yet to be quantized, with some scale where calibration finds one. */

@@ -21,6 +21,8 @@ export interface FolderFormat {
    * @throws LmqError `export/unsupported`
    */
   check(planned: readonly PlannedSite[]): void;
+  /** Whether the format has words for inputs that are quantized so. Absent: for none. */
+  saysInput?(input: InputQuant): boolean;
   /** Stored bytes of a quantized linear, one of all that are planned. */
   bytes(site: PlannedSite, dtype: FloatFormat, planned: readonly PlannedSite[]): number;
   /** Begins to look at the weights of a folder. */

@@ -3,7 +3,7 @@
  * block and an interrupted run goes on where it stopped; the file appears under its name only whole.
  * @module
  */
-import { type ByteSink, writeImatrix, writeLegacyImatrix, writeSafetensors } from '@lmq/checkpoints';
+import { type ByteSink, type ByteSource, writeImatrix, writeLegacyImatrix, writeSafetensors } from '@lmq/checkpoints';
 import { fileSource, writeFileAtomic } from '@lmq/checkpoints/node';
 import { type Backend, checkInteger, checkOneOf, LmqError, type LongCallOpts } from '@lmq/tensor';
 import { calibrateBlocks } from '../calibrate-blocks.js';
@@ -166,28 +166,24 @@ function diagonal({ input, width, tokens, sequences, bytes }: SavedInput): Input
  * Opens statistics of `model`. The caller closes them.
  * @throws LmqError `argument/value` for statistics of another model, naming what differs; what `openStatistics` throws
  */
-export async function openStatisticsFile(path: string, model: OpenModel): Promise<Statistics> {
-  const source = await fileSource(path);
-  try {
-    const statistics = await openStatistics(source);
-    await checkOrigin(statistics.origin, path, model);
-    return statistics;
-  } catch (e) {
-    await source.close();
-    throw e;
-  }
-}
+export const openStatisticsFile = (path: string, model: OpenModel): Promise<Statistics> => openSaved(openStatistics, path, model);
 
 /**
  * Opens Fisher information of `model`. The caller closes it.
  * @throws LmqError as `openStatisticsFile`
  */
-export async function openFisherFile(path: string, model: OpenModel): Promise<SavedFisher> {
+export const openFisherFile = (path: string, model: OpenModel): Promise<SavedFisher> => openSaved(openFisher, path, model);
+
+async function openSaved<T extends { origin: StatisticsOrigin }>(
+  open: (source: ByteSource) => Promise<T>,
+  path: string,
+  model: OpenModel,
+): Promise<T> {
   const source = await fileSource(path);
   try {
-    const fisher = await openFisher(source);
-    await checkOrigin(fisher.origin, path, model);
-    return fisher;
+    const saved = await open(source);
+    await checkOrigin(saved.origin, path, model);
+    return saved;
   } catch (e) {
     await source.close();
     throw e;

@@ -6,7 +6,7 @@
 import { basename, resolve } from 'node:path';
 import { type Checkpoint, isBlockFileType } from '@lmq/checkpoints';
 import { isBlockType } from '@lmq/formats';
-import { type InputQuant, LmqError, type LongCallOpts } from '@lmq/tensor';
+import { LmqError, type LongCallOpts } from '@lmq/tensor';
 import { isFolderName } from '../_folders/table.js';
 import type { ExportName, Recipe } from '../api.js';
 import { outputKind, saysInput } from '../export-rules.js';
@@ -82,16 +82,15 @@ export async function convertModel(model: OpenModel, opts: ConvertModelOpts): Pr
     seconds: (Date.now() - start) / 1000,
     changes,
     refused,
-    notes: [...hf.notes, ...inputNotes(hf.checkpoint, target), ...written.notes],
+    notes: [...hf.notes, ...(await inputNotes(hf.checkpoint, target)), ...written.notes],
   };
 }
 
-/** What says how inputs are quantized: our own folders all, compressed-tensors int8, bitsandbytes LLM.int8(), with 6 for the threshold. */
-function inputNotes({ inputs = new Map() }: Checkpoint, target: ExportName): string[] {
-  const said = (input: InputQuant) => target === 'lmq' || saysInput(target, input);
-  const lost = [...inputs.values()].filter((input) => !said(input)).length;
-  if (lost === 0) return [];
-  return [`the inputs of ${lost} linears are quantized at run time, which ${target} does not say: there they will not be`];
+/** What is lost of how inputs are quantized. */
+async function inputNotes({ inputs = new Map() }: Checkpoint, target: ExportName): Promise<string[]> {
+  let lost = 0;
+  for (const input of inputs.values()) if (!(await saysInput(target, input))) lost++;
+  return lost ? [`the inputs of ${lost} linears are quantized at run time, which ${target} does not say: there they will not be`] : [];
 }
 
 async function plan({ checkpoint, architecture, companions, linears }: HfModel, opts: ConvertModelOpts & { name: string }): Promise<Plan> {
