@@ -90,6 +90,7 @@ for (const [name, config] of Object.entries(CASES)) {
     await convertModel(file, { export: 'safetensors', output: `${folder}-back` });
     await file.close();
     const back = distance(a, await ours(`${folder}-back`, backend, IDS));
-    assert.ok(back.worst <= 1e-3, `the folder made of the file is ${back.worst} away`);
+    t.diagnostic(`the folder made of the file: ${back.worst}`);
+    assert.ok(back.worst <= 1e-4, `the folder made of the file is ${back.worst} away`);
   });
 }
